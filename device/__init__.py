@@ -1,0 +1,1 @@
+# The runtime of the board. The host never imports these files: it copies them to the board's flash.
