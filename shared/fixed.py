@@ -49,7 +49,8 @@ def _exp2_table():
 
 
 # EXP2[i] = 2**(-i / 256) at E_FRAC. The softmax over n logits z, all of them exact integer steps:
-#   t = min((max(z) - z_i) >> T_SHIFT, T_MAX)      12 fraction bits, below 16.0
+#   t = min((max(z) >> T_SHIFT) - (z_i >> T_SHIFT), T_MAX)   12 fraction bits, below 16.0; shifted first, as the
+#                                                            difference of two logits may need 33 bits
 #   u = t * LOG2E >> 16                            8 fraction bits; t * LOG2E < 2**29
 #   v_i = EXP2[u & 255] >> (u >> 8)
 #   r = (1 << 30) // sum(v)                        sum(v) >= 2**15, so r <= 2**15

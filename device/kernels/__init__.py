@@ -1,0 +1,24 @@
+# Which kernels there are on this board, and which one is best. Imports one implementation at a time; allocates nothing else.
+
+ORDER = ("viper", "ulab", "plain")  # best first
+
+
+def load(name):
+    """The kernels module of that name, or None where this firmware cannot run it."""
+    try:
+        if name == "viper":
+            from . import viper as kernels
+        elif name == "ulab":
+            from . import ulab as kernels
+        elif name == "plain":
+            from . import plain as kernels
+        else:
+            return None
+    except (SyntaxError, ImportError, NotImplementedError):
+        return None
+    return kernels
+
+
+def available():
+    """Names of the kernels that load here, best first."""
+    return [name for name in ORDER if load(name)]

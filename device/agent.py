@@ -1,0 +1,584 @@
+# The agent: answers the host's requests, runs long jobs (activation, training) a few milliseconds at a time, and keeps the
+# last good state whatever happens. One request at a time in sequence; ABORT at any time.
+# Allocates: the answers to the last few requests (they are repeated when asked again), and whatever Link and Learner say.
+import gc
+import json
+import os
+import struct
+import sys
+import time
+from binascii import crc32, hexlify
+
+import growth
+import kernels as kernel_choice
+from learner import Learner
+from replay import condense
+from shared import blob as b
+from shared import errors, plan, wire
+from shared.errors import TinyclError
+from store import Store
+
+VERSION = "0.1.0"
+SLICE_MS = 20  # a job runs this long between two looks at the line
+ALIVE_MS = 500  # a job that has nothing to tell says so this often
+BLOCK_BYTES = 4096  # an object is written to flash in blocks of this size, never while bytes may be under way
+
+
+class Refused(TinyclError):
+    """A request that this board cannot follow; the text says why and what to do."""
+
+
+def board_id():
+    """Unique id of the board, as hexadecimal text."""
+    try:
+        from machine import unique_id
+
+        return hexlify(unique_id()).decode()
+    except (ImportError, AttributeError):
+        try:
+            with open("board-id") as f:
+                return f.read().strip()
+        except OSError:
+            return "unknown"
+
+
+class Agent:
+    """link: a Link; root: the folder on flash, ending in a slash; kernels: a name, or '' for the best one there is."""
+
+    def __init__(self, link, root="", kernels=""):
+        self.link = link
+        self.store = Store(root)
+        self.available = kernel_choice.available()
+        self.kernels = kernel_choice.load(kernels or self.available[0])
+        self.learner = None
+        self.trouble = ""  # why there is no learner although there is a blob
+        self.next_seq = 0
+        self.answers = []  # the last few as (seq, line)
+        self.gaps = 0
+        self.repeats = 0
+        self.job = None
+        self.job_seq = 0
+        self.job_kind = 0
+        self.upload = None
+        self.enrolling = None  # name of the class whose samples arrive, or None
+        self.expected = 0
+        self.at = 0  # next byte of the sample that arrives
+        self.alive = 0
+        self.handlers = {
+            wire.STATUS: self.status,
+            wire.KERNELS: self.choose_kernels,
+            wire.CLASSES: self.classes,
+            wire.OBJECT_OPEN: self.object_open,
+            wire.OBJECT_DATA: self.object_data,
+            wire.OBJECT_CLOSE: self.object_close,
+            wire.ENROL_OPEN: self.enrol_open,
+            wire.ENROL_DATA: self.enrol_data,
+            wire.PREDICT_OPEN: self.predict_open,
+            wire.PREDICT_DATA: self.predict_data,
+        }
+        self.jobs = {wire.ACTIVATE: self.activate, wire.TRAIN: self.train}
+
+    # the loop
+
+    def start(self):
+        """Brings back the last state; what is wrong with it is told in HELLO and keeps nobody from sending a new blob."""
+        store = self.store
+        if store.exists("blob.old"):
+            if store.exists("blob.tcb"):
+                store.remove("blob.old")
+            else:
+                store.rename("blob.old", "blob.tcb")
+        if store.exists("blob.tcb"):
+            try:
+                for _ in self.boot():
+                    pass
+            except (TinyclError, MemoryError) as e:
+                self.learner = None
+                self.trouble = str(e) or "not enough memory"
+
+    def run(self):
+        """Serves until the line ends (EOFError or OSError of the stream)."""
+        while True:
+            frame = self.link.receive(0 if self.job else 1000)
+            if frame == wire.NAK:
+                self.link.send(wire.NAK, 0, bytes((self.next_seq,)))
+            elif frame:
+                self.handle(*frame)
+            if self.job:
+                self.work()
+
+    def handle(self, kind, seq, payload):
+        if kind == wire.HELLO:
+            self.next_seq = (seq + 1) & 255
+            self.answers = []
+            self.drop_enrolment()
+            self.answer(seq, self.hello)
+            return
+        if kind == wire.ABORT:
+            self.abort()
+            self.link.send(wire.OK, seq)
+            return
+        behind = (self.next_seq - seq) & 255
+        if behind:
+            if behind <= wire.IN_FLIGHT:
+                self.repeats += 1
+                for known, line in self.answers:
+                    if known == seq:
+                        self.link.write(line, 1000)
+            else:
+                self.gaps += 1
+                self.link.send(wire.NAK, 0, bytes((self.next_seq,)))
+            return
+        self.next_seq = (seq + 1) & 255
+        if self.job:
+            self.answer(seq, self.busy)
+        elif kind in self.jobs:
+            self.job = self.jobs[kind](payload)
+            self.job_seq = seq
+            self.job_kind = kind
+            self.alive = time.ticks_ms()
+        elif kind in self.handlers:
+            self.answer(seq, self.handlers[kind], payload)
+        else:
+            self.answer(seq, self.unknown, kind)
+
+    def answer(self, seq, handler, *args):
+        """Runs a handler and sends what it returns, or its error; remembers the line for a host that asks again."""
+        try:
+            kind, payload = wire.OK, handler(*args) or b""
+        except Exception as e:  # every fault becomes an answer: a board must not fall silent
+            kind, payload = wire.ERROR, self.describe(e)
+        self.reply(seq, kind, payload)
+
+    def reply(self, seq, kind, payload):
+        line = wire.encode(kind, seq, payload)
+        if len(self.answers) >= wire.IN_FLIGHT:
+            self.answers.pop(0)
+        self.answers.append((seq, line))
+        self.link.write(line, 1000)
+
+    @staticmethod
+    def describe(e):
+        if isinstance(e, TinyclError):
+            code, text = e.code, e.text
+        elif isinstance(e, MemoryError):
+            code, text = errors.PLAN, "out of memory with %d bytes free: %s: use a smaller blob" % (gc.mem_free(), e)
+        elif isinstance(e, OSError) and e.args and e.args[0] == 28:
+            code, text = errors.NO_ROOM, "the flash is full: remove files from the board, then try again"
+        else:
+            code, text = errors.INTERNAL, "%s: %s: please report this" % (type(e).__name__, e)
+        return bytes((code,)) + text.encode()[:240]
+
+    def work(self):
+        """Runs the job for one slice; at its end, sends the answer that its request waits for."""
+        start = time.ticks_ms()
+        try:
+            while time.ticks_diff(time.ticks_ms(), start) < SLICE_MS:
+                news = next(self.job)
+                if news:
+                    self.alive = time.ticks_ms()
+                    if news["t"] == "done":
+                        self.job = None
+                        self.reply(self.job_seq, wire.OK, json.dumps(news).encode())
+                        return
+                    self.link.event(json.dumps(news))
+        except Exception as e:
+            self.job = None
+            payload = self.describe(e)
+            if not isinstance(e, Refused):  # a refusal comes before anything was touched
+                self.restore()
+            self.reply(self.job_seq, wire.ERROR, payload)
+            return
+        if time.ticks_diff(time.ticks_ms(), self.alive) > ALIVE_MS:
+            self.alive = time.ticks_ms()
+            self.link.event('{"t": "alive"}')
+
+    def abort(self):
+        """Ends whatever is going on; the last good state is back afterwards."""
+        if self.job:
+            self.job.close()
+            self.job = None
+            self.restore()
+            text = b"stopped by the host; the state before is back: send the request again to start over"
+            self.reply(self.job_seq, wire.ERROR, bytes((errors.ABORTED,)) + text)
+        self.drop_enrolment()
+        self.drop_upload()
+
+    # what the board is
+
+    def hello(self):
+        word = sys.implementation
+        return json.dumps(
+            {
+                "protocol": wire.VERSION,
+                "agent": VERSION,
+                "board": board_id(),
+                "platform": sys.platform,
+                "machine": getattr(word, "_machine", ""),
+                "firmware": sys.version,
+                "version": ".".join([str(n) for n in word.version[:3]]),
+                "mpy": getattr(word, "_mpy", 0),
+                "kernels": self.kernels.NAME,
+                "available": self.available,
+                "weight_bytes": self.kernels.WEIGHT_BYTES,
+                "float_bits": 32 if 1.0 + 1e-10 == 1.0 else 64,
+                "free_bytes": self.free(),
+                "swap_bytes": self.freed_by_swap(),
+                "window": self.link.window,
+                "block": BLOCK_BYTES,
+                "blob": self.learner.blob.id if self.learner else 0,
+                "trouble": self.trouble,
+            }
+        ).encode()
+
+    def free(self):
+        """Free bytes of the heap after a collection."""
+        gc.collect()
+        return gc.mem_free()
+
+    def freed_by_swap(self):
+        """Bytes of the present plan, which another blob could use."""
+        if not self.learner:
+            return 0
+        return plan.total_bytes(plan.buffers(self.learner.blob, self.learner.top), self.kernels.WEIGHT_BYTES)
+
+    def status(self, payload):
+        learner = self.learner
+        out = {
+            "free_bytes": self.free(),
+            "crc_errors": self.link.decoder.crc_errors,
+            "skipped": self.link.decoder.skipped,
+            "gaps": self.gaps,
+            "repeats": self.repeats,
+            "dropped": self.link.dropped,
+            "kernels": self.kernels.NAME,
+            "swap_bytes": self.freed_by_swap(),
+            "enrolling": self.enrolling or "",
+        }
+        if learner:
+            out.update(
+                {
+                    "blob": learner.blob.id,
+                    "classes": len(learner.replay.names),
+                    "rung": learner.rung,
+                    "top": learner.top,
+                    "exit": learner.exit,
+                    "hidden": learner.h,
+                    "macs": learner.macs()[0],
+                    "replay_bytes": learner.replay.used_bytes(learner.n),
+                    "replay_plan_bytes": len(learner.replay.buffer),
+                    "plan_bytes": self.freed_by_swap(),
+                    "sequence": self.store.sequence,
+                    "digest": learner.digest(),
+                }
+            )
+        return json.dumps(out).encode()
+
+    def classes(self, payload):
+        """Up to 16 classes from number payload[0] on: {name: samples}, as a list of pairs."""
+        replay = self.need_learner().replay
+        first = payload[0] if payload else 0
+        return json.dumps([[replay.names[c], replay.counts[c]] for c in range(first, min(first + 16, len(replay.names)))]).encode()
+
+    def choose_kernels(self, payload):
+        name = bytes(payload).decode()
+        if name not in self.available:
+            raise Refused(
+                "no %s kernels on this firmware: choose one of %s" % (name, ", ".join(self.available)), errors.UNKNOWN_REQUEST
+            )
+        if self.enrolling is not None:
+            self.busy()
+        if name != self.kernels.NAME:
+            self.kernels = kernel_choice.load(name)
+            if self.learner:
+                self.restore()
+
+    def unknown(self, kind):
+        raise Refused(
+            "request 0x%02x is not known to agent %s: update the board or the host" % (kind, VERSION), errors.UNKNOWN_REQUEST
+        )
+
+    def busy(self):
+        if self.job:
+            raise Refused("the board is at work on request 0x%02x: wait for it, or abort it" % self.job_kind, errors.BUSY)
+        raise Refused(
+            "an enrolment of '%s' is open (%d of %d samples): finish it, or abort it"
+            % (self.enrolling, self.learner.staged, self.expected),
+            errors.BUSY,
+        )
+
+    def need_learner(self):
+        if not self.learner:
+            raise Refused("no active blob%s: send one" % (" (%s)" % self.trouble if self.trouble else ""), errors.NO_BLOB)
+        return self.learner
+
+    # objects
+
+    def object_open(self, payload):
+        """bytes u32, CRC-32 u32: begins an upload. Answers with the size of a block."""
+        if len(payload) != 8:
+            raise Refused("an upload is opened with 8 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
+        if self.enrolling is not None:
+            self.busy()
+        self.drop_upload()
+        size, crc = struct.unpack("<II", payload)
+        if not 0 < size <= b.MAX_BLOB_BYTES:
+            raise Refused("an object of %d bytes, 1 to %d are possible: send a smaller one" % (size, b.MAX_BLOB_BYTES), errors.NO_ROOM)
+        if hasattr(os, "statvfs"):
+            fs = os.statvfs(self.store.root or os.getcwd())
+            room = fs[0] * fs[3]
+            if size > room:
+                raise Refused("an object of %d bytes, the flash has %d free: remove files from the board" % (size, room), errors.NO_ROOM)
+        self.upload = [open(self.store.path("upload.tmp"), "wb"), size, crc, 0, bytearray(BLOCK_BYTES), 0]
+        return struct.pack("<I", BLOCK_BYTES)
+
+    def object_data(self, payload):
+        """offset u32, bytes: the next piece, which must not cross a block. The answer to a block's last piece comes after
+        the block is on flash, so that nothing is under way while flash is written."""
+        if not self.upload:
+            raise Refused("no upload is open: open one first", errors.SEQUENCE)
+        f, size, crc, done, block, found = self.upload
+        offset = struct.unpack_from("<I", payload)[0] if len(payload) >= 4 else -1
+        n = len(payload) - 4
+        room = min(BLOCK_BYTES - done % BLOCK_BYTES, size - done)
+        if offset != done or not 0 < n <= room:
+            raise Refused(
+                "%d bytes at %d, expected are 1 to %d at %d: open the upload again" % (n, offset, room, done), errors.SEQUENCE
+            )
+        start = done % BLOCK_BYTES
+        block[start : start + n] = memoryview(payload)[4:]
+        done += n
+        self.upload[3] = done
+        if done % BLOCK_BYTES == 0 or done == size:
+            part = memoryview(block)[: start + n]
+            f.write(part)
+            self.upload[5] = crc32(part, found) & 0xFFFFFFFF
+        return struct.pack("<I", done)
+
+    def object_close(self, payload):
+        """Verifies the upload by its CRC-32, read back from flash."""
+        if not self.upload:
+            raise Refused("no upload is open: open one first", errors.SEQUENCE)
+        f, size, crc, done, block, _ = self.upload
+        if done != size:
+            raise Refused("the upload has %d of %d bytes: send the rest" % (done, size), errors.TOO_FEW)
+        f.close()
+        self.upload = None
+        found = 0
+        view = memoryview(block)
+        with open(self.store.path("upload.tmp"), "rb") as f:
+            while True:
+                n = f.readinto(block)
+                if not n:
+                    break
+                found = crc32(view[:n], found)
+        if found & 0xFFFFFFFF != crc:
+            self.store.remove("upload.tmp")
+            raise Refused("the upload has CRC-32 0x%08x, not 0x%08x: send it again" % (found & 0xFFFFFFFF, crc), errors.FORMAT)
+
+    def drop_upload(self):
+        if self.upload:
+            self.upload[0].close()
+            self.upload = None
+            self.store.remove("upload.tmp")
+
+    # the blob
+
+    def activate(self, payload):
+        """A job: checks the uploaded blob, then makes it the active one. Any failure leaves the old one active."""
+        store = self.store
+        if self.enrolling is not None:
+            self.busy()
+        if self.upload or not store.exists("upload.tmp"):
+            raise Refused("no complete upload to activate: send a blob first", errors.SEQUENCE)
+        with open(store.path("upload.tmp"), "rb") as f:
+            blob = b.Blob(f)
+        plan.fit(blob, self.free() + self.freed_by_swap(), self.kernels.WEIGHT_BYTES)
+        yield {"t": "checked", "blob": blob.id}
+        self.release()
+        if store.exists("blob.tcb"):
+            store.rename("blob.tcb", "blob.old")
+        store.rename("upload.tmp", "blob.tcb")
+        blob = None
+        yield from self.boot()
+        store.remove("blob.old")
+        store.forget_all()
+        self.trouble = ""
+        learner = self.learner
+        yield {"t": "done", "blob": learner.blob.id, "top": learner.top, "plan_bytes": self.freed_by_swap()}
+
+    def boot(self):
+        """A generator: a learner from the active blob and the newest state."""
+        gc.collect()
+        store = self.store
+        blob = b.Blob(open(store.path("blob.tcb"), "rb"))
+        top, buffers = plan.fit(blob, self.free(), self.kernels.WEIGHT_BYTES)
+        learner = Learner(blob, self.kernels, top, buffers)
+        yield from learner.load_base()
+        if store.load(learner):
+            self.learner = learner
+            yield from self.recompute(learner.exit)
+        store.sweep()
+        self.learner = learner
+        gc.collect()
+
+    def restore(self):
+        """The last good state from flash, after an abort or a fault in the middle of a job."""
+        store = self.store
+        self.enrolling = None
+        self.release()
+        if store.exists("blob.old"):
+            store.remove("blob.tcb")
+            store.rename("blob.old", "blob.tcb")
+        if store.exists("blob.tcb"):
+            for _ in self.boot():
+                pass
+
+    def release(self):
+        """Gives the learner's memory and its open blob back."""
+        if self.learner:
+            self.learner.blob.source.close()
+            self.learner = None
+        gc.collect()
+
+    def recompute(self, leave):
+        """A generator: the latents of all stored and staged samples at an exit, from their raw samples."""
+        learner = self.learner
+        replay = learner.replay
+        for c in range(len(replay.names)):
+            for i in range(replay.counts[c]):
+                if self.store.uids[c]:
+                    self.store.read_raw(c, i, learner.sample)
+                else:
+                    learner.read_base(c, i)
+                learner.backbone.latents(learner.sample, leave, replay.buffer, replay.at(c, i))
+                yield None
+        for i in range(learner.staged):
+            self.store.read_stage(i, learner.sample)
+            learner.backbone.latents(learner.sample, leave, learner.stage, i * learner.inputs)
+            yield None
+
+    # enrolment
+
+    def enrol_open(self, payload):
+        """samples u16, name: begins an enrolment."""
+        learner = self.need_learner()
+        if self.enrolling is not None:
+            self.busy()
+        if len(payload) < 3:
+            raise Refused("an enrolment is opened with at least 3 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
+        blob = learner.blob
+        count = struct.unpack_from("<H", payload)[0]
+        name = bytes(payload[2:]).decode()
+        b.check_name(name)
+        known = learner.replay.names
+        if name in known:
+            raise Refused(
+                "the class '%s' exists already (%d of %d classes): choose another name" % (name, len(known), blob.max_classes),
+                errors.CLASS_EXISTS,
+            )
+        if len(known) >= blob.max_classes:
+            raise Refused(
+                "all %d classes of this blob are taken: make one with a larger --max-classes" % blob.max_classes, errors.NO_ROOM
+            )
+        least = blob.holdout_every
+        if not least <= count <= blob.max_samples:
+            code = errors.TOO_FEW if count < least else errors.NO_ROOM
+            raise Refused("%d samples, this blob takes %d to %d: change --samples" % (count, least, blob.max_samples), code)
+        with open(self.store.path("stage.raw"), "wb"):
+            pass
+        self.enrolling = name
+        self.expected = count
+        self.at = 0
+        learner.staged = 0
+
+    def enrol_data(self, payload):
+        """The next bytes of the samples, back to back. Answers with the number of samples so far (u16)."""
+        learner = self.need_learner()
+        if self.enrolling is None:
+            raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
+        if (self.expected - learner.staged) * len(learner.sample) - self.at < len(payload):
+            raise Refused("more than the %d samples that were announced: open a new enrolment" % self.expected, errors.NO_ROOM)
+        with open(self.store.path("stage.raw"), "ab") as f:
+            for _ in self.samples_in(payload):
+                learner.check_sample()
+                f.write(learner.sample)
+                learner.add_staged()
+        return struct.pack("<H", learner.staged)
+
+    def samples_in(self, payload):
+        """A generator that stops at each sample which the bytes complete in the learner's `sample`."""
+        sample = self.learner.sample
+        part = memoryview(payload)
+        at = 0
+        while at < len(part):
+            n = min(len(sample) - self.at, len(part) - at)
+            sample[self.at : self.at + n] = part[at : at + n]
+            self.at += n
+            at += n
+            if self.at == len(sample):
+                self.at = 0
+                yield None
+
+    def train(self, payload):
+        """A job: trains the samples in, condenses them, commits."""
+        learner = self.need_learner()
+        if self.enrolling is None:
+            raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
+        if learner.staged != self.expected:
+            raise Refused("%d of %d samples have arrived: send the rest" % (learner.staged, self.expected), errors.TOO_FEW)
+        summary = None
+        for news in growth.enrol(learner, self.recompute):
+            if news and news["t"] == "trained":
+                summary = news
+            else:
+                yield news
+        replay = learner.replay
+        c = len(replay.names)
+        keep = learner.blob.per_class
+        chosen = condense(
+            self.kernels,
+            learner.stage,
+            learner.staged,
+            learner.inputs,
+            learner.n,
+            replay.buffer,
+            replay.at(c, 0),
+            min(keep, learner.staged),
+            learner.buffers["sums"],
+        )
+        name = self.enrolling
+        replay.names.append(name)
+        replay.counts.append(len(chosen))
+        learner.staged = 0
+        self.enrolling = None
+        self.store.commit(learner, name, chosen)
+        summary.update({"t": "done", "class": name, "samples": self.expected, "kept": len(chosen)})
+        yield summary
+
+    def drop_enrolment(self):
+        if self.enrolling is not None:
+            self.enrolling = None
+            self.learner.staged = 0
+            self.store.remove("stage.raw")
+
+    # prediction
+
+    def predict_open(self, payload):
+        """The next byte of PREDICT_DATA begins a sample."""
+        self.need_learner()
+        if self.enrolling is not None:
+            self.busy()
+        self.at = 0
+
+    def predict_data(self, payload):
+        """The next bytes of samples, back to back. Answers with two bytes for each sample they complete: class, certainty."""
+        learner = self.need_learner()
+        if self.enrolling is not None:
+            self.busy()
+        out = bytearray()
+        for _ in self.samples_in(payload):
+            learner.check_sample()
+            for value in learner.predict():
+                out.append(value)
+        return bytes(out)

@@ -1,0 +1,42 @@
+# The int8 backbone: raw sample in, latents out. Buffers come from the plan; nothing is allocated per sample.
+from shared import blob as b
+
+
+class Backbone:
+    """Runs the layers of a blob with the given kernels.
+
+    buffers: {name: buffer} of shared/plan.py, of which it fills `weights` and `quant` and uses the two activations.
+    """
+
+    def __init__(self, blob, buffers, kernels):
+        self.layers = blob.layers
+        self.exits = blob.exits
+        self.weights = buffers["weights"]
+        self.quant = buffers["quant"]
+        self.act = (buffers["activation_a"], buffers["activation_b"])
+        self.kernels = kernels
+        blob.read("WGHT", self.weights, blob.section_bytes("WGHT"))
+        blob.read("QUAN", self.quant, blob.section_bytes("QUAN"))
+
+    def latents(self, sample, leave, out, at):
+        """Writes the latents of exits 0..leave of one sample (int8 [h, w, c]) to out[at:]; returns how many bytes."""
+        t = self.layers
+        kernels = self.kernels
+        start = at
+        x = sample
+        layer = 0
+        for e in range(leave + 1):
+            ea = e * b.EXIT_INTS
+            while layer < self.exits[ea]:
+                o = layer * b.LAYER_INTS
+                y = self.act[layer & 1]
+                if t[o] == b.CONV2D:
+                    kernels.conv2d(x, self.weights, self.quant, y, t, o)
+                else:
+                    kernels.maxpool2d(x, t[o + b.IN_H], t[o + b.IN_W], t[o + b.IN_C], t[o + b.KERNEL], t[o + b.STRIDE], y, 0)
+                x = y
+                layer += 1
+            k = self.exits[ea + 1]
+            kernels.maxpool2d(x, t[o + b.OUT_H], t[o + b.OUT_W], t[o + b.OUT_C], k, k, out, at)
+            at += self.exits[ea + 2]
+        return at - start

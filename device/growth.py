@@ -1,0 +1,94 @@
+# Training and growth, the criterion of the paper's steps 3 and 4: train, validate on held-back samples, and only where the
+# target is missed after training converged, take the next step of the ladder as a transaction.
+# Everything here is a generator: it yields None or an event (a dict) every few training steps, so that the link stays
+# alive while the board trains. Allocates one small dict per epoch.
+import gc
+import time
+
+
+def enrol(learner, recompute):
+    """Trains the staged class into the head, growing only if it must. The last event is {"t": "trained", …}.
+
+    recompute(exit): a generator that fills the latents of all stored and staged samples up to a deeper exit.
+    """
+    blob = learner.blob
+    target = blob.target_permille / 1000
+    start = time.ticks_ms()
+    total = {"steps": 0, "macs": 0}
+    val, loss = yield from fit(learner, total)
+    rung = learner.rung
+    for wanted in range(rung + 1, learner.top + 1):
+        if val >= target:
+            break
+        yield {"t": "grow", "from": rung, "to": wanted, "val": val, "target": target}
+        before = learner.exit
+        learner.grow(wanted)
+        if learner.exit != before:
+            yield from recompute(learner.exit)
+        new, new_loss = yield from fit(learner, total)
+        accepted = new > val
+        yield {"t": "grown", "from": rung, "to": wanted, "before": val, "after": new, "accepted": accepted}
+        if accepted:
+            rung, val, loss = wanted, new, new_loss
+        else:
+            learner.shrink(rung)
+    # What was held back has done its work: the last epochs learn from it too.
+    for k in range(blob.refit_epochs):
+        yield from one_epoch(learner, "refit", k, blob.shift_last, total)
+    yield {
+        "t": "trained",
+        "val": val,
+        "loss": loss,
+        "target": target,
+        "rung": learner.rung,
+        "macs": learner.macs()[0],
+        "train_macs": total["macs"],
+        "steps": total["steps"],
+        "train_ms": time.ticks_diff(time.ticks_ms(), start),
+    }
+
+
+def fit(learner, total):
+    """Epochs until neither training loss nor validation improves for `patience` of them; returns (accuracy, loss)."""
+    blob = learner.blob
+    best_loss = 1e9
+    best_val = -1.0
+    stale = 0
+    for k in range(blob.epochs):
+        shift = blob.shift_first + (blob.shift_last - blob.shift_first) * k // blob.epochs
+        loss = yield from one_epoch(learner, "fit", k, shift, total)
+        val, val_loss = learner.validate()
+        yield {
+            "t": "epoch",
+            "phase": "fit",
+            "rung": learner.rung,
+            "epoch": k,
+            "loss": loss,
+            "val": val,
+            "val_loss": val_loss,
+            "free": gc.mem_free(),
+        }
+        if loss < 0.98 * best_loss or val > best_val:
+            stale = 0
+        else:
+            stale += 1
+            if stale >= blob.patience:
+                break
+        best_loss = min(best_loss, loss)
+        best_val = max(best_val, val)
+    return val, val_loss
+
+
+def one_epoch(learner, phase, k, shift, total):
+    """One epoch; returns its mean training loss and adds its steps and MACs to `total`."""
+    gc.collect()
+    last = None
+    for last in learner.epoch(shift, phase == "refit"):
+        if last is None:
+            yield None
+    steps, loss = last
+    total["steps"] += steps
+    total["macs"] += steps * learner.macs()[1]
+    if phase == "refit":
+        yield {"t": "epoch", "phase": phase, "rung": learner.rung, "epoch": k, "loss": loss}
+    return loss

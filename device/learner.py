@@ -1,0 +1,270 @@
+# The learner on the board: head, replay memory and training step, in buffers that the plan allocates once.
+# Allocates at construction: the plan. Per training step: nothing large (nothing at all in the kernels, but for ulab's).
+#
+# The head (ours; the paper leaves the form of growth open):
+#   logits = W [1; x; h],  h = relu(U [1; x])     x: latents of exits 0..e, h: hidden units
+# W has a column for every input of the largest rung, so that growing never moves a weight: new hidden units start with
+# random U and zero in W, the inputs of a deeper exit with zero in both, and the function stays as it was.
+from array import array
+from binascii import crc32
+
+from backbone import Backbone
+from replay import Replay
+from shared import blob as b
+from shared import errors
+from shared.errors import TinyclError
+
+SPREAD = 4  # a new weight of U: a signed 16-bit random number << 4, that is uniform within +-0.5
+
+
+class Learner:
+    """blob: a checked Blob; kernels: a module of kernels/; top, plan: the ladder's last rung and its memory (plan.fit)."""
+
+    def __init__(self, blob, kernels, top, plan):
+        self.blob = blob
+        self.kernels = kernels
+        self.top = top
+        buffers = {}
+        for name, code, items in plan:
+            if code == "w":
+                buffers[name] = kernels.weights(items)
+            elif code == "i":
+                buffers[name] = array("i", bytes(4 * items))
+            else:
+                buffers[name] = bytearray(items)
+        self.buffers = buffers
+        self.sample = buffers["sample"]
+        self.features = buffers["features"]
+        self.stage = buffers["stage"]
+        self.head = buffers["head"]
+        self.hidden = buffers["hidden"]
+        self.logits = buffers["logits"]
+        self.errors = buffers["errors"]
+        self.hidden_errors = buffers["hidden_errors"]
+        leave, self.units = blob.rungs[top * b.RUNG_INTS], blob.rungs[top * b.RUNG_INTS + 1]
+        self.inputs = blob.features[leave]  # of the largest rung: the length of a latent row
+        self.w_stride = 1 + self.inputs + self.units
+        self.u_stride = 1 + self.inputs
+        self.h_col = 1 + self.inputs
+        self.backbone = Backbone(blob, buffers, kernels)
+        self.replay = Replay(buffers["replay"], blob.per_class, self.inputs)
+        self.staged = 0  # samples of the class that is being enrolled, in `stage`
+        self.random = blob.seed
+        self.set_rung(0)
+
+    # the model
+
+    def set_rung(self, rung):
+        self.rung = rung
+        at = rung * b.RUNG_INTS
+        self.exit = self.blob.rungs[at]
+        self.h = self.blob.rungs[at + 1]
+        self.n = self.blob.rungs[at + 2]
+
+    @property
+    def classes(self):
+        """Rows of the head that are in use: the known classes, and the one whose samples are staged."""
+        return len(self.replay.names) + (1 if self.staged else 0)
+
+    def macs(self):
+        """(inference, training step on a latent): multiply-accumulates at this rung with the classes so far."""
+        last = self.classes * (1 + self.n + self.h)
+        forward = last + self.h * (1 + self.n)
+        return self.blob.exits[self.exit * b.EXIT_INTS + 3] + forward, 2 * forward + self.classes * self.h
+
+    def load_base(self):
+        """A generator: base classes, their head and their latents, as the blob has them. Yields after each sample."""
+        blob = self.blob
+        self.replay.names = list(blob.names)
+        self.replay.counts = [blob.base_per_class] * blob.base_classes
+        self.staged = 0
+        self.set_rung(0)
+        base = array("i", bytes(blob.section_bytes("HEAD")))
+        blob.read("HEAD", base, blob.section_bytes("HEAD"))
+        head = array("i", bytes(4 * len(self.head)))
+        for c in range(blob.base_classes):
+            head[c * self.w_stride : c * self.w_stride + 1 + self.n] = base[c * (1 + self.n) : (c + 1) * (1 + self.n)]
+        self.kernels.adopt(self.head, head)
+        self.kernels.adopt(self.hidden, array("i", bytes(4 * len(self.hidden))))
+        for c in range(blob.base_classes):
+            for i in range(blob.base_per_class):
+                self.read_base(c, i)
+                self.backbone.latents(self.sample, self.exit, self.replay.buffer, self.replay.at(c, i))
+                yield None
+
+    def read_base(self, c, i):
+        """Raw sample i of base class c into `sample`."""
+        n = self.blob.sample_bytes
+        self.blob.read("RAWS", self.sample, n, (c * self.blob.base_per_class + i) * n)
+
+    def check_sample(self):
+        """Refuses what lies outside the range that the blob was made for."""
+        low, high = self.blob.q_low, self.blob.q_high
+        if low >= 0:  # as unsigned bytes, negative values are the largest
+            least, most = min(self.sample), max(self.sample)
+            if least >= low and most <= high:
+                return
+        for v in self.sample:
+            v = (v ^ 128) - 128
+            if not low <= v <= high:
+                raise TinyclError("a value of %d, the blob takes %d to %d: scale the sample" % (v, low, high), errors.SAMPLE)
+
+    # one sample
+
+    def forward(self, x, xo, classes):
+        """Logits of one latent row."""
+        kernels = self.kernels
+        kernels.dense(self.head, self.w_stride, classes, 1, x, xo, self.n, self.logits)
+        if self.h:
+            kernels.dense(self.hidden, self.u_stride, self.h, 1, x, xo, self.n, self.hidden_errors)
+            kernels.relu(self.hidden_errors, self.h, self.features, self.inputs)
+            kernels.dense(self.head, self.w_stride, classes, self.h_col, self.features, self.inputs, self.h, self.logits)
+        kernels.softmax(self.logits, classes, self.errors)
+
+    def best(self, classes):
+        """The class with the largest logit, the first of equals."""
+        z = self.logits
+        best = 0
+        for i in range(1, classes):
+            if z[i] > z[best]:
+                best = i
+        return best
+
+    def step(self, x, xo, label, shift, classes):
+        """One step of stochastic gradient descent on one latent row; returns 1 - p(label) in the kernels' unit."""
+        kernels = self.kernels
+        self.forward(x, xo, classes)
+        e = self.errors
+        e[label] -= kernels.ONE
+        if self.h:
+            kernels.back(
+                self.head, self.w_stride, classes, self.h_col, self.h, e, self.features, self.inputs, self.hidden_errors
+            )
+            kernels.update(self.head, self.w_stride, classes, self.h_col, self.features, self.inputs, self.h, e, shift)
+            kernels.update(self.hidden, self.u_stride, self.h, 1, x, xo, self.n, self.hidden_errors, shift)
+        kernels.update(self.head, self.w_stride, classes, 1, x, xo, self.n, e, shift)
+        return -e[label]
+
+    def predict(self):
+        """(class, probability in 1/255) of the raw sample in `sample`."""
+        classes = len(self.replay.names)
+        self.backbone.latents(self.sample, self.exit, self.features, 0)
+        self.forward(self.features, 0, classes)
+        c = self.best(classes)
+        return c, min(255, int(self.errors[c] * 255 / self.kernels.ONE))
+
+    # many samples
+
+    def add_staged(self):
+        """Takes the raw sample in `sample` as the next one of the class that is being enrolled."""
+        self.backbone.latents(self.sample, self.exit, self.stage, self.staged * self.inputs)
+        self.staged += 1
+
+    def count(self, c):
+        return self.replay.counts[c] if c < len(self.replay.names) else self.staged
+
+    def held_back(self, i):
+        """Every holdout_every-th sample of a class is validated on and not trained on."""
+        return i % self.blob.holdout_every == self.blob.holdout_every - 1
+
+    def validate(self):
+        """(accuracy, loss) on the held-back samples: mean over classes of the share that is right and of 1 - p(label)."""
+        every = self.blob.holdout_every
+        classes = self.classes
+        accuracy = 0.0
+        loss = 0.0
+        seen = 0
+        for c in range(classes):
+            right = 0
+            wrong = 0
+            total = 0
+            for i in range(every - 1, self.count(c), every):
+                self._forward_stored(c, i, classes)
+                right += self.best(classes) == c
+                wrong += self.kernels.ONE - self.errors[c]
+                total += 1
+            if total:
+                accuracy += right / total
+                loss += wrong / total / self.kernels.ONE
+                seen += 1
+        if not seen:
+            return 1.0, 0.0
+        return accuracy / seen, loss / seen
+
+    def _forward_stored(self, c, i, classes):
+        if c < len(self.replay.names):
+            self.forward(self.replay.buffer, self.replay.at(c, i), classes)
+        else:
+            self.forward(self.stage, i * self.inputs, classes)
+
+    def epoch(self, shift, all_samples=False):
+        """A generator: one pass in which every class is drawn equally often, as often as the largest class has samples.
+
+        Held-back samples are skipped unless all_samples. Yields after each round over the classes; the last value is
+        (steps, mean of 1 - p(label)).
+        """
+        classes = self.classes
+        every = self.blob.holdout_every
+        order = list(range(classes))
+        cursor = [self.draw(self.count(c)) for c in order]
+        rounds = max([self.count(c) - (0 if all_samples else self.count(c) // every) for c in order])
+        loss = 0
+        for _ in range(rounds):
+            for k in range(classes - 1, 0, -1):
+                j = self.draw(k + 1)
+                order[k], order[j] = order[j], order[k]
+            for c in order:
+                i = cursor[c]
+                if not all_samples and i % every == every - 1:
+                    i += 1
+                if i >= self.count(c):
+                    i = 0
+                cursor[c] = i + 1
+                if c < len(self.replay.names):
+                    loss += self.step(self.replay.buffer, self.replay.at(c, i), c, shift, classes)
+                else:
+                    loss += self.step(self.stage, i * self.inputs, c, shift, classes)
+            yield None
+        steps = rounds * classes
+        yield steps, loss / steps / self.kernels.ONE
+
+    def draw(self, n):
+        """A number below n from a 16-bit xorshift (13, 9, 7): small integers only, the same on every board."""
+        x = self.random
+        x ^= (x << 7) & 0xFFFF
+        x ^= x >> 9
+        x ^= (x << 8) & 0xFFFF
+        self.random = x
+        return x % n
+
+    # growth
+
+    def grow(self, rung):
+        """Goes to a larger rung without a change of the function; latents of a deeper exit must be made by the caller."""
+        units = self.h
+        self.buffers["head_before"][:] = self.head
+        self.buffers["hidden_before"][:] = self.hidden
+        self.set_rung(rung)
+        if self.h > units:
+            u = self.kernels.export(self.hidden)
+            for k in range(units, self.h):
+                for j in range(1, 1 + self.n):
+                    u[k * self.u_stride + j] = (self.draw(1 << 16) - (1 << 15)) << SPREAD
+            self.kernels.adopt(self.hidden, u)
+
+    def shrink(self, rung):
+        """The model as it was before `grow`."""
+        self.head[:] = self.buffers["head_before"]
+        self.hidden[:] = self.buffers["hidden_before"]
+        self.set_rung(rung)
+
+    def digest(self):
+        """CRC-32 over everything that decides a prediction: equal states have equal digests."""
+        crc = crc32(bytes((self.rung,)) + "\n".join(self.replay.names).encode())
+        crc = crc32(self.kernels.export(self.head), crc)
+        crc = crc32(self.kernels.export(self.hidden), crc)
+        for c in range(len(self.replay.names)):
+            for i in range(self.replay.counts[c]):
+                at = self.replay.at(c, i)
+                crc = crc32(memoryview(self.replay.buffer)[at : at + self.n], crc)
+        return crc & 0xFFFFFFFF

@@ -1,0 +1,31 @@
+# Starts the agent on the board's own serial line. On a real board this is main.py, never boot.py: Ctrl-C in the first
+# second gets the REPL. The order of imports is fixed, so that the heap is laid out the same way at every start.
+import gc
+import sys
+import time
+
+import micropython
+
+WINDOW_BYTES = 2048  # USB and pseudo-terminals hold back what does not fit; a UART's ring would want 256
+
+
+def main():
+    time.sleep_ms(0 if sys.platform == "linux" else 1000)
+    gc.collect()
+    from agent import Agent
+    from link import Link
+
+    kernels = sys.argv[1] if len(sys.argv) > 1 else ""
+    link = Link(sys.stdin.buffer, sys.stdout.buffer, sys.stdin, sys.stdout, WINDOW_BYTES)
+    agent = Agent(link, "", kernels)
+    micropython.kbd_intr(-1)  # a byte 0x03 is data for the length of the session
+    try:
+        agent.start()
+        agent.run()
+    except (EOFError, OSError):
+        pass  # the line is gone; only the unix port can tell
+    finally:
+        micropython.kbd_intr(3)
+
+
+main()

@@ -1,0 +1,86 @@
+# Replay memory: int8 latents of every class that the board knows, a fixed number of slots a class, in one buffer from
+# the plan. Allocates one list of names and one of counts. Also condensation: k-means in place, on the new class's slots.
+
+
+class Replay:
+    """buffer: max_classes * per_class * inputs bytes; the samples of class c lie at at(c, 0), at(c, 1), …"""
+
+    def __init__(self, buffer, per_class, inputs):
+        self.buffer = buffer
+        self.per_class = per_class
+        self.inputs = inputs
+        self.names = []
+        self.counts = []
+
+    def at(self, c, i):
+        """First byte of sample i of class c."""
+        return (c * self.per_class + i) * self.inputs
+
+    def used_bytes(self, inputs):
+        """Bytes of latents that are in use when the head reads `inputs` of each."""
+        return sum(self.counts) * inputs
+
+
+def condense(kernels, x, count, inputs, n, out, at, keep, sums):
+    """Chooses `keep` of `count` samples that stand for all of them; returns their numbers, ascending.
+
+    k-means on the first n of `inputs` bytes a sample (int8 rows in x), started from the farthest points (Gonzalez 1985),
+    then the sample nearest to each mean, no sample twice. Centroids live in `out` from byte `at` on, rows of `inputs`
+    bytes; afterwards the chosen latents lie there. sums: array of int32, at least n. Integers only, no randomness.
+    """
+    if count <= keep:
+        out[at : at + count * inputs] = memoryview(x)[: count * inputs]
+        return list(range(count))
+    nearest = [1 << 29] * count  # squared distance to the nearest centroid
+    home = [0] * count
+    pick = 0
+    for k in range(keep):
+        to = at + k * inputs
+        out[to : to + inputs] = memoryview(x)[pick * inputs : pick * inputs + inputs]
+        for i in range(count):
+            d = kernels.distance(x, i * inputs, out, to, n)
+            if d < nearest[i]:
+                nearest[i] = d
+                home[i] = k
+        pick = nearest.index(max(nearest))
+    for _ in range(5):
+        for k in range(keep):
+            members = 0
+            for j in range(n):
+                sums[j] = 0
+            for i in range(count):
+                if home[i] == k:
+                    kernels.accumulate(x, i * inputs, n, sums)
+                    members += 1
+            if members:
+                to = at + k * inputs
+                for j in range(n):
+                    out[to + j] = ((2 * sums[j] + members) // (2 * members)) & 255
+        moved = False
+        for i in range(count):
+            best = 1 << 29
+            for k in range(keep):
+                d = kernels.distance(x, i * inputs, out, at + k * inputs, n)
+                if d < best:
+                    best = d
+                    near = k
+            if near != home[i]:
+                home[i] = near
+                moved = True
+        if not moved:
+            break
+    chosen = []
+    for k in range(keep):
+        best = 1 << 29
+        for i in range(count):
+            if i not in chosen:
+                d = kernels.distance(x, i * inputs, out, at + k * inputs, n)
+                if d < best:
+                    best = d
+                    near = i
+        chosen.append(near)
+    chosen.sort()
+    for k in range(keep):
+        to = at + k * inputs
+        out[to : to + inputs] = memoryview(x)[chosen[k] * inputs : chosen[k] * inputs + inputs]
+    return chosen

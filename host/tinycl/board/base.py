@@ -1,0 +1,73 @@
+"""A board, whatever it is: found, opened, deployed to and closed in the same way. One file per kind beside this one."""
+
+from abc import ABC, abstractmethod
+from importlib.resources import files
+from typing import Any
+
+import serial
+
+from tinycl.link.client import Client
+from tinycl.link.link import Link
+from tinycl.shared.errors import TinyclError
+
+
+class BoardError(TinyclError):
+    """A board that cannot be found, started or opened."""
+
+
+def runtime() -> dict[str, bytes]:
+    """The files of the runtime, by their path on the board's flash."""
+    found = {}
+    for package, folder in (("tinycl.device", ""), ("tinycl.shared", "shared/")):
+        root = files(package)
+        for item in root.iterdir():
+            if item.name.endswith(".py") and not (folder == "" and item.name == "__init__.py"):
+                found[folder + item.name] = item.read_bytes()
+    for item in files("tinycl.device.kernels").iterdir():
+        if item.name.endswith(".py"):
+            found["kernels/" + item.name] = item.read_bytes()
+    return found
+
+
+class Board(ABC):
+    """Use as a context manager: `with SimBoard() as board: board.client.predict(x)`.
+
+    Entering deploys the runtime, starts it, opens the port and says hello; leaving closes everything that was started.
+    """
+
+    name: str
+
+    @abstractmethod
+    def deploy(self, contents: dict[str, bytes]) -> None:
+        """Puts files on the board's flash, by path."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Starts (or resets) the board, so that its agent runs."""
+
+    @abstractmethod
+    def open_port(self) -> serial.SerialBase:
+        """Its serial port, opened for this host alone."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the board. May be called twice."""
+
+    def __enter__(self) -> "Board":
+        try:
+            self.deploy(runtime())
+            self.start()
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Opens the port and says hello."""
+        self.link = Link(self.open_port())
+        self.link.hello(deadline_s=10.0)
+        self.client = Client(self.link)

@@ -1,0 +1,106 @@
+"""The NumPy reference of the board's kernels: same names, arguments and bits as device/kernels/plain.py, in arrays.
+
+All arithmetic is done in int64 and checked to fit the 32 bits that the board has; shapes and formats as stated there and in
+shared/fixed.py. Buffers are NumPy arrays (int8 seen as uint8 bytes or int8; int32), offsets count items.
+"""
+
+import numpy as np
+
+from tinycl.shared import fixed as f
+
+NAME = "numpy"
+WEIGHT_BYTES = 4
+ONE = f.E_ONE
+_EXP2 = np.array(f.EXP2, np.int64)
+
+
+def weights(n: int) -> np.ndarray:
+    """Room for n weights, all zero."""
+    return np.zeros(n, np.int32)
+
+
+vector = weights
+
+
+def _int8(x: np.ndarray, at: int, n: int) -> np.ndarray:
+    return np.frombuffer(x, np.int8)[at : at + n].astype(np.int64)
+
+
+def _rows(w: np.ndarray, stride: int, rows: int, col: int, n: int) -> np.ndarray:
+    """A view [rows, n] of the columns from `col` on."""
+    return w[: rows * stride].reshape(rows, stride)[:, col : col + n]
+
+
+def _word(v: np.ndarray) -> np.ndarray:
+    assert np.abs(v).max(initial=0) < 2**31, "a sum left 32 bits"
+    return v.astype(np.int32)
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, q: np.ndarray, y: np.ndarray, d: np.ndarray, o: int) -> None:
+    """One layer, x [h, w, c] to y [oh, ow, oc] (0..127), as layer d[o:] says (shared/blob.py, LAYR)."""
+    in_h, in_w, in_c, out_h, out_w, out_c, k, stride, pad, shift1, shift2, w_at, q_at = (int(v) for v in d[o + 1 : o + 14])
+    image = np.zeros((in_h + 2 * pad, in_w + 2 * pad, in_c), np.int64)
+    image[pad : pad + in_h, pad : pad + in_w] = _int8(x, 0, in_h * in_w * in_c).reshape(in_h, in_w, in_c)
+    kernels = _int8(w, w_at, out_c * k * k * in_c).reshape(out_c, k, k, in_c)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (k, k), axis=(0, 1))[::stride, ::stride][:out_h, :out_w]
+    bias, mult = q[q_at : q_at + 2 * out_c].astype(np.int64).reshape(out_c, 2).T
+    acc = _word(np.einsum("hwcij,oijc->hwo", windows, kernels) + bias).astype(np.int64)
+    v = _word((acc >> shift1) * mult + (1 << (shift2 - 1))).astype(np.int64) >> shift2
+    np.frombuffer(y, np.int8)[: v.size] = np.clip(v, 0, 127).reshape(-1)
+
+
+def maxpool2d(x: np.ndarray, h: int, w: int, c: int, k: int, stride: int, y: np.ndarray, yo: int) -> None:
+    """The largest of every k x k window of x [h, w, c], to y from byte yo on."""
+    image = _int8(x, 0, h * w * c).reshape(h, w, c)
+    best = np.lib.stride_tricks.sliding_window_view(image, (k, k), axis=(0, 1))[::stride, ::stride].max(axis=(3, 4))
+    np.frombuffer(y, np.int8)[yo : yo + best.size] = best.reshape(-1)
+
+
+def dense(w: np.ndarray, stride: int, rows: int, col: int, x: np.ndarray, xo: int, n: int, z: np.ndarray) -> None:
+    """z = (w >> 8) x, with the bias if col is 1, added to z otherwise."""
+    start = (_rows(w, stride, rows, 0, 1)[:, 0].astype(np.int64) >> f.W_SHIFT) * f.BIAS_INPUT if col == 1 else z[:rows]
+    z[:rows] = _word(start + (_rows(w, stride, rows, col, n).astype(np.int64) >> f.W_SHIFT) @ _int8(x, xo, n))
+
+
+def relu(z: np.ndarray, n: int, h: np.ndarray, ho: int) -> None:
+    """h = clamp(z >> HIDDEN_SHIFT, 0, 127)."""
+    np.frombuffer(h, np.int8)[ho : ho + n] = np.clip(z[:n] >> f.HIDDEN_SHIFT, 0, 127)
+
+
+def softmax(z: np.ndarray, n: int, e: np.ndarray) -> None:
+    """Probabilities at E_FRAC in the integer steps of shared/fixed.py."""
+    shifted = z[:n].astype(np.int64) >> f.T_SHIFT
+    u = np.minimum(shifted.max() - shifted, f.T_MAX) * f.LOG2E >> 16
+    v = _EXP2[u & 255] >> (u >> 8)
+    e[:n] = v * ((1 << 30) // v.sum()) >> f.E_FRAC
+
+
+def update(
+    w: np.ndarray, stride: int, rows: int, col: int, x: np.ndarray, xo: int, n: int, e: np.ndarray, shift: int
+) -> None:
+    """w -= (e x) >> shift, clamped to +-W_MAX; the bias too if col is 1."""
+    err = e[:rows].astype(np.int64)[:, None]
+    keep = err == 0
+    for view, inputs in ((_rows(w, stride, rows, col, n), _int8(x, xo, n)[None]), (_rows(w, stride, rows, 0, 1), f.BIAS_INPUT)):
+        view[:] = np.where(keep, view, np.clip(view.astype(np.int64) - (err * inputs >> shift), -f.W_MAX, f.W_MAX))
+        if col != 1:
+            break
+
+
+def back(
+    w: np.ndarray, stride: int, rows: int, col: int, n: int, e: np.ndarray, h: np.ndarray, ho: int, g: np.ndarray
+) -> None:
+    """g = (w >> 12)^T e at E_FRAC, clamped to +-1; 0 where the ReLU is flat."""
+    acc = _word((_rows(w, stride, rows, col, n).astype(np.int64) >> f.BACK_SHIFT).T @ e[:rows].astype(np.int64))
+    unit = _int8(h, ho, n)
+    g[:n] = np.where((unit > 0) & (unit < 127), np.clip(acc >> f.BACK_E_SHIFT, -f.E_ONE, f.E_ONE), 0)
+
+
+def distance(a: np.ndarray, ao: int, b: np.ndarray, bo: int, n: int) -> int:
+    """Squared Euclidean distance of two int8 vectors."""
+    return int(((_int8(a, ao, n) - _int8(b, bo, n)) ** 2).sum())
+
+
+def accumulate(x: np.ndarray, xo: int, n: int, sums: np.ndarray) -> None:
+    """sums += x."""
+    sums[:n] += _int8(x, xo, n).astype(np.int32)

@@ -1,0 +1,115 @@
+"""What a host asks of a board, as methods: blob, enrolment, prediction, status. Depends on Link and the shared files."""
+
+import struct
+from binascii import crc32
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinycl.link.link import SILENCE_S, Event, Link
+from tinycl.shared import wire
+
+TRAIN_SILENCE_S = 10.0  # a training board says `alive` every half second; a collection may take its time
+
+
+class Client:
+    """One board behind a Link that has said hello. Samples are int8 arrays [n, h, w, c], already in the blob's range."""
+
+    def __init__(self, link: Link):
+        self.link = link
+
+    def status(self) -> dict[str, Any]:
+        """Memory, counters, rung, digest (see WIRE.md)."""
+        return self.link.request_json(wire.STATUS)
+
+    def classes(self) -> dict[str, int]:
+        """Names of the classes the board knows, in the order of its numbers, each with its replay samples."""
+        found: dict[str, int] = {}
+        while True:
+            page = self.link.request_json(wire.CLASSES, bytes([len(found)]))
+            found.update(page)
+            if len(page) < 16:
+                return found
+
+    def choose_kernels(self, name: str) -> None:
+        """Switches the board to other kernels; BoardRefused where it has none of that name."""
+        self.link.request(wire.KERNELS, name.encode())
+
+    def send_blob(self, blob: bytes, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Uploads a blob, has the board verify and activate it; returns its summary."""
+        self.link.request(wire.OBJECT_OPEN, struct.pack("<II", len(blob), crc32(blob)))
+        for at in range(0, len(blob), self._block()):
+            block = blob[at : at + self._block()]
+            pieces = [
+                (wire.OBJECT_DATA, struct.pack("<I", at + start) + block[start : start + self._chunk(4)])
+                for start in range(0, len(block), self._chunk(4))
+            ]
+            # The answer to the last piece is the credit for the next block: flash was written in between.
+            for _ in self.link.stream(pieces):
+                pass
+            if progress:
+                progress(min(at + len(block), len(blob)), len(blob))
+        self.link.request(wire.OBJECT_CLOSE)
+        return self.link.request_json(wire.ACTIVATE, silence_s=TRAIN_SILENCE_S)
+
+    def enrol(
+        self,
+        name: str,
+        x: np.ndarray,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> dict[str, Any]:
+        """Teaches the board a class from x and returns its summary. On any failure the enrolment is called off."""
+        self.open_enrolment(name, len(x))
+        try:
+            self.send_samples(x)
+            return self.train(on_event)
+        except BaseException:  # Ctrl-C too: the board goes back to its last good state
+            self.link.recover()
+            raise
+
+    def open_enrolment(self, name: str, samples: int) -> None:
+        """Announces a class and the number of its samples."""
+        self.link.request(wire.ENROL_OPEN, struct.pack("<H", min(samples, 65535)) + name.encode())
+
+    def send_samples(self, x: np.ndarray) -> int:
+        """Streams samples of the open enrolment; returns how many the board has."""
+        have = 0
+        for answer in self.link.stream((wire.ENROL_DATA, part) for part in self._parts(x)):
+            have = struct.unpack("<H", answer)[0]
+        return have
+
+    def train(self, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
+        """Has the board train on what was sent; returns its summary."""
+        return self.link.request_json(wire.TRAIN, on_event=on_event, silence_s=TRAIN_SILENCE_S)
+
+    def abort(self) -> None:
+        """Calls off an enrolment or a training; the last good state is back."""
+        self.link.recover()
+
+    def predict(
+        self, x: np.ndarray, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(class number [n] uint8, certainty [n] float 0..1): the board's own predictions."""
+        self.link.request(wire.PREDICT_OPEN)
+        out = bytearray()
+        for answer in self.link.stream((wire.PREDICT_DATA, part) for part in self._parts(x)):
+            out += answer
+            if progress:
+                progress(len(out) // 2, len(x))
+        pairs = np.frombuffer(bytes(out), np.uint8).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1] / 255
+
+    def _parts(self, x: np.ndarray) -> Iterator[bytes]:
+        data = np.ascontiguousarray(x, np.int8).tobytes()
+        for at in range(0, len(data), self._chunk(0)):
+            yield data[at : at + self._chunk(0)]
+
+    def _chunk(self, used: int) -> int:
+        return wire.max_payload(self.link.window) - used
+
+    def _block(self) -> int:
+        return int(self.link.board["block"])
+
+
+__all__ = ["SILENCE_S", "Client"]

@@ -1,0 +1,238 @@
+"""The host's end of the serial line: requests in sequence, several in flight inside the board's window, repeated where
+lost, every wait with a deadline. Depends on pyserial for the port and on shared/wire.py for the frames; see WIRE.md."""
+
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import serial
+
+from tinycl.link.errors import BoardGone, BoardRefused, BoardSilent, LinkError, ProtocolMismatch
+from tinycl.shared import wire
+
+RETRY_S = 0.5  # the oldest unanswered request is repeated after this long without a frame
+SILENCE_S = 5.0  # no frame at all for this long is a failure
+FIRST_WINDOW_BYTES = 64  # what any board can take before its HELLO has told more
+MAX_LINE_BYTES = wire.HEAD_BYTES + wire.MAX_BODY
+
+Event = dict[str, Any]
+
+
+class Link:
+    """A session with one board over an open port (pyserial's interface; its timeouts are set here).
+
+    on_event is called with each event of the board as a dict; a function given to a single call takes precedence.
+    Raises BoardSilent, BoardGone, BoardRefused; after any of them `recover` brings the line back into step.
+    """
+
+    def __init__(self, port: serial.SerialBase, on_event: Callable[[Event], None] | None = None):
+        self.port = port
+        port.timeout = 0.02
+        port.write_timeout = SILENCE_S
+        self.on_event = on_event
+        self.decoder = wire.Decoder(MAX_LINE_BYTES)
+        self.frames: deque[tuple[int, int, bytes]] = deque()
+        self.window = FIRST_WINDOW_BYTES
+        self.seq = random.randrange(256)
+        self.events = -1
+        self.lost_events = 0
+        self.repeats = 0
+        self.board: dict[str, Any] = {}
+
+    # sessions
+
+    def hello(self, deadline_s: float = SILENCE_S) -> dict[str, Any]:
+        """Starts a session; returns what the board says it is (see WIRE.md). Drops what a former session left open."""
+        end = time.monotonic() + deadline_s
+        self._drain()
+        attempt = 0
+        while True:
+            self.seq = (self.seq + 1) & 255
+            # After a first try in vain the board may sit in the middle of a frame that was cut: fill it up.
+            filler = bytes([wire.SYNC]) * (self.window if attempt else 0)
+            self._write(filler + wire.encode(wire.HELLO, self.seq))
+            answer = self._answer_to(self.seq, min(end, time.monotonic() + RETRY_S))
+            if answer is not None:
+                break
+            attempt += 1
+            if time.monotonic() > end:
+                raise BoardSilent(
+                    f"no HELLO from the board within {deadline_s:g} s ({attempt} tries): check that the agent runs "
+                    "and that no other program has the port, or reset the board"
+                )
+        self.seq = (self.seq + 1) & 255
+        board = _json(answer)
+        if board.get("protocol") != wire.VERSION:
+            raise ProtocolMismatch(
+                f"the board (agent {board.get('agent')}) speaks protocol {board.get('protocol')}, this host {wire.VERSION}: "
+                "update the older of the two"
+            )
+        window = board.get("window")
+        if not isinstance(window, int) or not FIRST_WINDOW_BYTES <= window <= MAX_LINE_BYTES:
+            raise LinkError(f"the board announces a window of {window!r} bytes: update its agent")
+        self.window = window
+        self.board = board
+        return board
+
+    def abort(self, deadline_s: float = SILENCE_S) -> None:
+        """Stops whatever the board is doing; its last good state is back when this returns."""
+        end = time.monotonic() + deadline_s
+        while time.monotonic() < end:
+            self._write(wire.encode(wire.ABORT, self.seq))
+            if self._answer_to(self.seq, time.monotonic() + RETRY_S) is not None:
+                return
+        raise BoardSilent(f"the board did not answer ABORT within {deadline_s:g} s: reset it; its last commit is safe")
+
+    def recover(self, deadline_s: float = SILENCE_S) -> dict[str, Any]:
+        """Back into step after a failure: abort what runs, drop what is on the line, say HELLO anew."""
+        end = time.monotonic() + deadline_s
+        self._drain()
+        self.abort(deadline_s)
+        return self.hello(max(1.0, end - time.monotonic()))
+
+    # requests
+
+    def request(
+        self,
+        kind: int,
+        payload: bytes = b"",
+        on_event: Callable[[Event], None] | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> bytes:
+        """One request and its answer's payload."""
+        return next(iter(list(self.stream([(kind, payload)], on_event, silence_s))))
+
+    def request_json(self, kind: int, payload: bytes = b"", **options: Any) -> Any:
+        """One request whose answer is JSON."""
+        return _json(self.request(kind, payload, **options))
+
+    def stream(
+        self,
+        requests: Iterable[tuple[int, bytes]],
+        on_event: Callable[[Event], None] | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> Iterator[bytes]:
+        """Answers' payloads in the order of the requests, with as many in flight as window and IN_FLIGHT allow."""
+        waiting = iter(requests)
+        flying: deque[tuple[int, int, bytes]] = deque()  # (seq, kind, line)
+        answers: dict[int, tuple[int, bytes]] = {}
+        ready: tuple[int, int, bytes] | None = None
+        refused: BoardRefused | None = None
+        heard = sent = time.monotonic()
+        nak_at = 0.0
+        while True:
+            while refused is None:
+                if ready is None:
+                    item = next(waiting, None)
+                    if item is None:
+                        break
+                    ready = (self.seq, item[0], wire.encode(item[0], self.seq, item[1]))
+                    if len(ready[2]) > self.window:
+                        raise LinkError(f"a frame of {len(ready[2])} bytes, the board takes {self.window}: send smaller pieces")
+                    self.seq = (self.seq + 1) & 255
+                if flying and (len(flying) >= wire.IN_FLIGHT or sum(len(f[2]) for f in flying) + len(ready[2]) > self.window):
+                    break
+                self._write(ready[2])
+                flying.append(ready)
+                ready = None
+                heard = sent = time.monotonic()
+            if not flying:
+                if ready is not None:  # its number was never used
+                    self.seq = ready[0]
+                if refused is not None:
+                    raise refused
+                return
+            frame = self._next_frame()
+            now = time.monotonic()
+            if frame is None:
+                if now - heard > silence_s:
+                    raise BoardSilent(
+                        f"no frame from the board for {silence_s:g} s after request 0x{flying[0][1]:02x}: "
+                        "it hangs or was cut off; reconnect, its last commit is safe"
+                    )
+                if now - max(heard, sent) > RETRY_S:
+                    self._write(flying[0][2])
+                    self.repeats += 1
+                    sent = now
+                continue
+            heard = now
+            kind, seq, payload = frame
+            if kind == wire.EVENT:
+                self._event(seq, payload, on_event)
+            elif kind == wire.NAK and payload:
+                at = next((i for i, f in enumerate(flying) if f[0] == payload[0]), None)
+                if at is not None and now - nak_at > RETRY_S / 5:
+                    for flight in list(flying)[at:]:
+                        self._write(flight[2])
+                        self.repeats += 1
+                    sent = nak_at = now
+            elif kind in (wire.OK, wire.ERROR) and any(f[0] == seq for f in flying):
+                answers[seq] = (kind, payload)
+                while flying and flying[0][0] in answers:
+                    kind, payload = answers.pop(flying.popleft()[0])
+                    if kind == wire.ERROR:
+                        refused = refused or _refusal(payload)
+                    elif refused is None:
+                        yield payload
+
+    # the line
+
+    def _answer_to(self, seq: int, end: float) -> bytes | None:
+        while time.monotonic() < end:
+            frame = self._next_frame()
+            if frame and frame[1] == seq:
+                if frame[0] == wire.OK:
+                    return frame[2]
+                if frame[0] == wire.ERROR:
+                    raise _refusal(frame[2])
+        return None
+
+    def _event(self, seq: int, payload: bytes, on_event: Callable[[Event], None] | None) -> None:
+        if self.events >= 0:
+            self.lost_events += (seq - self.events - 1) & 255
+        self.events = seq
+        listener = on_event or self.on_event
+        if listener:
+            listener(_json(payload))
+
+    def _next_frame(self) -> tuple[int, int, bytes] | None:
+        """The next frame, or None after the port's read timeout."""
+        if not self.frames:
+            try:
+                data = self.port.read(max(1, self.port.in_waiting))
+            except (OSError, TypeError) as e:  # pyserial raises TypeError where the descriptor vanished under it
+                raise BoardGone(f"the port is gone ({e}): plug the board in again; its last commit is safe") from e
+            self.frames.extend(self.decoder.feed(data))
+        return self.frames.popleft() if self.frames else None
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self.port.write(data)
+        except serial.SerialTimeoutException as e:
+            raise BoardSilent(
+                f"the board took no bytes for {SILENCE_S:g} s: it hangs; reset it, its last commit is safe"
+            ) from e
+        except OSError as e:
+            raise BoardGone(f"the port is gone ({e}): plug the board in again; its last commit is safe") from e
+
+    def _drain(self) -> None:
+        try:
+            self.port.reset_input_buffer()
+        except OSError as e:
+            raise BoardGone(f"the port is gone ({e}): plug the board in again; its last commit is safe") from e
+        self.frames.clear()
+        self.decoder.n = 0
+
+
+def _refusal(payload: bytes) -> BoardRefused:
+    return BoardRefused(payload[0] if payload else 1, payload[1:].decode(errors="replace"))
+
+
+def _json(payload: bytes) -> Any:
+    try:
+        return json.loads(payload)
+    except ValueError as e:
+        raise LinkError(f"the board sent {len(payload)} bytes that are no JSON: update its agent") from e
