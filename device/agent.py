@@ -13,10 +13,11 @@ import growth
 import kernels as kernel_choice
 from learner import Learner
 from replay import condense
+from store import Store
+
 from shared import blob as b
 from shared import errors, plan, wire
 from shared.errors import TinyclError
-from store import Store
 
 VERSION = "0.1.0"
 SLICE_MS = 20  # a job runs this long between two looks at the line
@@ -244,6 +245,7 @@ class Agent:
 
     def status(self, payload):
         learner = self.learner
+        self.answers.clear()  # STATUS is asked with nothing in flight, so no older answer is wanted any more
         out = {
             "free_bytes": self.free(),
             "crc_errors": self.link.decoder.crc_errors,
@@ -259,7 +261,7 @@ class Agent:
             out.update(
                 {
                     "blob": learner.blob.id,
-                    "classes": len(learner.replay.names),
+                    "classes": learner.replay.classes,
                     "rung": learner.rung,
                     "top": learner.top,
                     "exit": learner.exit,
@@ -278,7 +280,7 @@ class Agent:
         """Up to 16 classes from number payload[0] on: {name: samples}, as a list of pairs."""
         replay = self.need_learner().replay
         first = payload[0] if payload else 0
-        return json.dumps([[replay.names[c], replay.counts[c]] for c in range(first, min(first + 16, len(replay.names)))]).encode()
+        return json.dumps([[replay.name(c), replay.counts[c]] for c in range(first, min(first + 16, replay.classes))]).encode()
 
     def choose_kernels(self, payload):
         name = bytes(payload).decode()
@@ -323,12 +325,16 @@ class Agent:
         self.drop_upload()
         size, crc = struct.unpack("<II", payload)
         if not 0 < size <= b.MAX_BLOB_BYTES:
-            raise Refused("an object of %d bytes, 1 to %d are possible: send a smaller one" % (size, b.MAX_BLOB_BYTES), errors.NO_ROOM)
+            raise Refused(
+                "an object of %d bytes, 1 to %d are possible: send a smaller one" % (size, b.MAX_BLOB_BYTES), errors.NO_ROOM
+            )
         if hasattr(os, "statvfs"):
             fs = os.statvfs(self.store.root or os.getcwd())
             room = fs[0] * fs[3]
             if size > room:
-                raise Refused("an object of %d bytes, the flash has %d free: remove files from the board" % (size, room), errors.NO_ROOM)
+                raise Refused(
+                    "an object of %d bytes, the flash has %d free: remove files from the board" % (size, room), errors.NO_ROOM
+                )
         self.upload = [open(self.store.path("upload.tmp"), "wb"), size, crc, 0, bytearray(BLOCK_BYTES), 0]
         return struct.pack("<I", BLOCK_BYTES)
 
@@ -400,25 +406,29 @@ class Agent:
             store.rename("blob.tcb", "blob.old")
         store.rename("upload.tmp", "blob.tcb")
         blob = None
-        yield from self.boot()
+        yield from self.boot(fresh=True)
+        store.commit(self.learner)
+        store.sweep(self.learner.replay)
         store.remove("blob.old")
-        store.forget_all()
         self.trouble = ""
         learner = self.learner
         yield {"t": "done", "blob": learner.blob.id, "top": learner.top, "plan_bytes": self.freed_by_swap()}
 
-    def boot(self):
-        """A generator: a learner from the active blob and the newest state."""
+    def boot(self, fresh=False):
+        """A generator: a learner from the active blob and, unless fresh, the newest state."""
         gc.collect()
         store = self.store
         blob = b.Blob(open(store.path("blob.tcb"), "rb"))
         top, buffers = plan.fit(blob, self.free(), self.kernels.WEIGHT_BYTES)
         learner = Learner(blob, self.kernels, top, buffers)
         yield from learner.load_base()
-        if store.load(learner):
-            self.learner = learner
-            yield from self.recompute(learner.exit)
-        store.sweep()
+        if fresh:
+            store.begin()
+        else:
+            if store.load(learner):
+                self.learner = learner
+                yield from self.recompute(learner.exit)
+            store.sweep(learner.replay)
         self.learner = learner
         gc.collect()
 
@@ -445,10 +455,10 @@ class Agent:
         """A generator: the latents of all stored and staged samples at an exit, from their raw samples."""
         learner = self.learner
         replay = learner.replay
-        for c in range(len(replay.names)):
+        for c in range(replay.classes):
             for i in range(replay.counts[c]):
-                if self.store.uids[c]:
-                    self.store.read_raw(c, i, learner.sample)
+                if replay.uids[c]:
+                    self.store.read_raw(replay.uids[c], i, learner.sample)
                 else:
                     learner.read_base(c, i)
                 learner.backbone.latents(learner.sample, leave, replay.buffer, replay.at(c, i))
@@ -466,7 +476,9 @@ class Agent:
         if self.enrolling is not None:
             self.busy()
         if len(payload) < 3:
-            raise Refused("an enrolment is opened with at least 3 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
+            raise Refused(
+                "an enrolment is opened with at least 3 bytes, not with %d: update the host" % len(payload), errors.FORMAT
+            )
         blob = learner.blob
         count = struct.unpack_from("<H", payload)[0]
         name = bytes(payload[2:]).decode()
@@ -534,7 +546,7 @@ class Agent:
             else:
                 yield news
         replay = learner.replay
-        c = len(replay.names)
+        c = replay.classes
         keep = learner.blob.per_class
         chosen = condense(
             self.kernels,
@@ -548,11 +560,11 @@ class Agent:
             learner.buffers["sums"],
         )
         name = self.enrolling
-        replay.names.append(name)
-        replay.counts.append(len(chosen))
+        uid, crc = self.store.keep_class(learner, chosen)
+        replay.add(name, len(chosen), uid, crc)
         learner.staged = 0
         self.enrolling = None
-        self.store.commit(learner, name, chosen)
+        self.store.commit(learner)
         summary.update({"t": "done", "class": name, "samples": self.expected, "kept": len(chosen)})
         yield summary
 

@@ -10,6 +10,7 @@ from binascii import crc32
 
 from backbone import Backbone
 from replay import Replay
+
 from shared import blob as b
 from shared import errors
 from shared.errors import TinyclError
@@ -47,7 +48,7 @@ class Learner:
         self.u_stride = 1 + self.inputs
         self.h_col = 1 + self.inputs
         self.backbone = Backbone(blob, buffers, kernels)
-        self.replay = Replay(buffers["replay"], blob.per_class, self.inputs)
+        self.replay = Replay(buffers["replay"], blob.max_classes, blob.per_class, self.inputs)
         self.staged = 0  # samples of the class that is being enrolled, in `stage`
         self.random = blob.seed
         self.set_rung(0)
@@ -64,7 +65,7 @@ class Learner:
     @property
     def classes(self):
         """Rows of the head that are in use: the known classes, and the one whose samples are staged."""
-        return len(self.replay.names) + (1 if self.staged else 0)
+        return self.replay.classes + (1 if self.staged else 0)
 
     def macs(self):
         """(inference, training step on a latent): multiply-accumulates at this rung with the classes so far."""
@@ -75,8 +76,9 @@ class Learner:
     def load_base(self):
         """A generator: base classes, their head and their latents, as the blob has them. Yields after each sample."""
         blob = self.blob
-        self.replay.names = list(blob.names)
-        self.replay.counts = [blob.base_per_class] * blob.base_classes
+        self.replay.clear()
+        for name in blob.names:
+            self.replay.add(name, blob.base_per_class)
         self.staged = 0
         self.set_rung(0)
         base = array("i", bytes(blob.section_bytes("HEAD")))
@@ -147,7 +149,7 @@ class Learner:
 
     def predict(self):
         """(class, probability in 1/255) of the raw sample in `sample`."""
-        classes = len(self.replay.names)
+        classes = self.replay.classes
         self.backbone.latents(self.sample, self.exit, self.features, 0)
         self.forward(self.features, 0, classes)
         c = self.best(classes)
@@ -161,7 +163,7 @@ class Learner:
         self.staged += 1
 
     def count(self, c):
-        return self.replay.counts[c] if c < len(self.replay.names) else self.staged
+        return self.replay.counts[c] if c < self.replay.classes else self.staged
 
     def held_back(self, i):
         """Every holdout_every-th sample of a class is validated on and not trained on."""
@@ -192,7 +194,7 @@ class Learner:
         return accuracy / seen, loss / seen
 
     def _forward_stored(self, c, i, classes):
-        if c < len(self.replay.names):
+        if c < self.replay.classes:
             self.forward(self.replay.buffer, self.replay.at(c, i), classes)
         else:
             self.forward(self.stage, i * self.inputs, classes)
@@ -220,7 +222,7 @@ class Learner:
                 if i >= self.count(c):
                     i = 0
                 cursor[c] = i + 1
-                if c < len(self.replay.names):
+                if c < self.replay.classes:
                     loss += self.step(self.replay.buffer, self.replay.at(c, i), c, shift, classes)
                 else:
                     loss += self.step(self.stage, i * self.inputs, c, shift, classes)
@@ -263,7 +265,7 @@ class Learner:
         crc = crc32(bytes((self.rung,)) + "\n".join(self.replay.names).encode())
         crc = crc32(self.kernels.export(self.head), crc)
         crc = crc32(self.kernels.export(self.hidden), crc)
-        for c in range(len(self.replay.names)):
+        for c in range(self.replay.classes):
             for i in range(self.replay.counts[c]):
                 at = self.replay.at(c, i)
                 crc = crc32(memoryview(self.replay.buffer)[at : at + self.n], crc)

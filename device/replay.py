@@ -1,16 +1,50 @@
-# Replay memory: int8 latents of every class that the board knows, a fixed number of slots a class, in one buffer from
-# the plan. Allocates one list of names and one of counts. Also condensation: k-means in place, on the new class's slots.
+# Replay memory: int8 latents of every class that the board knows, a fixed number of slots a class, and the table of classes.
+# Allocates nothing after construction: enrolling a class fills room that was there before. Also condensation: k-means in
+# place, on the new class's slots.
+from array import array
+
+from shared.blob import MAX_NAME_BYTES
 
 
 class Replay:
-    """buffer: max_classes * per_class * inputs bytes; the samples of class c lie at at(c, 0), at(c, 1), …"""
+    """buffer: max_classes * per_class * inputs bytes; the samples of class c lie at at(c, 0), at(c, 1), …
 
-    def __init__(self, buffer, per_class, inputs):
+    counts[c]: samples kept; uids[c], crcs[c]: the raw samples' file and CRC-32 (uid 0: a base class, raw in the blob).
+    """
+
+    def __init__(self, buffer, max_classes, per_class, inputs):
         self.buffer = buffer
         self.per_class = per_class
         self.inputs = inputs
-        self.names = []
-        self.counts = []
+        self.classes = 0
+        self.counts = array("H", bytes(2 * max_classes))
+        self.uids = array("H", bytes(2 * max_classes))
+        self.crcs = array("I", bytes(4 * max_classes))
+        self.texts = bytearray(max_classes * (1 + MAX_NAME_BYTES))
+
+    def clear(self):
+        self.classes = 0
+
+    def add(self, name, count, uid=0, crc=0):
+        """A further class; its latents are the caller's to fill in."""
+        c = self.classes
+        text = name.encode()
+        at = c * (1 + MAX_NAME_BYTES)
+        self.texts[at] = len(text)
+        self.texts[at + 1 : at + 1 + len(text)] = text
+        self.counts[c] = count
+        self.uids[c] = uid
+        self.crcs[c] = crc
+        self.classes = c + 1
+
+    def name(self, c):
+        at = c * (1 + MAX_NAME_BYTES)
+        return bytes(self.texts[at + 1 : at + 1 + self.texts[at]]).decode()
+
+    @property
+    def names(self):
+        """All names as a new list."""
+        return [self.name(c) for c in range(self.classes)]
 
     def at(self, c, i):
         """First byte of sample i of class c."""
@@ -18,7 +52,7 @@ class Replay:
 
     def used_bytes(self, inputs):
         """Bytes of latents that are in use when the head reads `inputs` of each."""
-        return sum(self.counts) * inputs
+        return sum([self.counts[c] for c in range(self.classes)]) * inputs
 
 
 def condense(kernels, x, count, inputs, n, out, at, keep, sums):

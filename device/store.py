@@ -1,5 +1,5 @@
 # What the board keeps on flash: the blob, the learned state in two slots, and the raw samples of each enrolled class.
-# Allocates while it commits or loads: one int32 copy of the head's rows in use, one row at a time.
+# Allocates while it loads: one int32 copy of the head; while it commits: one row at a time.
 #
 #   blob.tcb            the active blob; blob.old while another one is being tried; upload.tmp while one arrives
 #   state0, state1      two slots; the valid one with the larger sequence number is the state (see STATE below)
@@ -27,8 +27,6 @@ class Store:
     def __init__(self, root=""):
         self.root = root
         self.sequence = 0
-        self.uids = []  # of each class, 0 for base classes
-        self.crcs = []
         self.next_uid = 1
 
     def path(self, name):
@@ -57,9 +55,9 @@ class Store:
 
     # raw samples
 
-    def read_raw(self, c, i, buffer):
-        """Sample i of enrolled class c into `buffer`."""
-        self._read_sample("class%d.raw" % self.uids[c], i, buffer)
+    def read_raw(self, uid, i, buffer):
+        """Sample i of an enrolled class into `buffer`."""
+        self._read_sample("class%d.raw" % uid, i, buffer)
 
     def read_stage(self, i, buffer):
         self._read_sample("stage.raw", i, buffer)
@@ -72,33 +70,33 @@ class Store:
 
     # state
 
-    def commit(self, learner, name=None, chosen=None):
-        """Makes the learner's state the one that survives; with `name`, after keeping the `chosen` staged samples of it."""
-        if name is not None:
-            uid = self.next_uid
-            crc = 0
-            with open(self.path("class%d.raw" % uid), "wb") as f:
-                for i in chosen:
-                    self.read_stage(i, learner.sample)
-                    crc = crc32(learner.sample, crc)
-                    f.write(learner.sample)
-            self.next_uid += 1
-            self.uids.append(uid)
-            self.crcs.append(crc & 0xFFFFFFFF)
+    def keep_class(self, learner, chosen):
+        """Writes the chosen staged samples to a file of their own; returns its (uid, CRC-32). Nothing names it yet."""
+        uid = self.next_uid
+        crc = 0
+        with open(self.path("class%d.raw" % uid), "wb") as f:
+            for i in chosen:
+                self.read_stage(i, learner.sample)
+                crc = crc32(learner.sample, crc)
+                f.write(learner.sample)
+        self.next_uid += 1
+        return uid, crc & 0xFFFFFFFF
+
+    def commit(self, learner):
+        """Makes the learner's state the one that survives."""
         self.sequence += 1
-        replay = learner.replay
-        n = len(replay.names)
         slot = "state%d" % (self.sequence & 1)
         crc = 0
         with open(self.path(slot), "wb") as f:
-            for part in self._state_parts(learner, n):
+            for part in self._state_parts(learner):
                 crc = crc32(part, crc)
                 f.write(part)
             f.write(struct.pack("<I", crc & 0xFFFFFFFF))
         self.remove("stage.raw")
 
-    def _state_parts(self, learner, n):
+    def _state_parts(self, learner):
         replay = learner.replay
+        n = replay.classes
         yield struct.pack(
             STATE_FORMAT,
             STATE_MAGIC,
@@ -112,8 +110,8 @@ class Store:
             self.next_uid,
         )
         for c in range(n):
-            text = replay.names[c].encode()
-            yield struct.pack(CLASS_FORMAT, self.uids[c], replay.counts[c], self.crcs[c]) + bytes((len(text),)) + text
+            text = replay.name(c).encode()
+            yield struct.pack(CLASS_FORMAT, replay.uids[c], replay.counts[c], replay.crcs[c]) + bytes((len(text),)) + text
         head = learner.kernels.export(learner.head)
         for c in range(n):
             yield bytes(memoryview(head)[c * learner.w_stride : (c + 1) * learner.w_stride])
@@ -121,64 +119,83 @@ class Store:
         for k in range(learner.h):
             yield bytes(memoryview(hidden)[k * learner.u_stride : (k + 1) * learner.u_stride])
 
-    def newest(self, learner):
-        """The payload of the newest valid slot for this learner's blob and plan, or None."""
-        found = None
-        for slot in ("state0", "state1"):
-            try:
-                with open(self.path(slot), "rb") as f:
-                    data = f.read()
-            except OSError:
-                continue
-            n = len(data) - 4
-            if n < STATE_BYTES or crc32(memoryview(data)[:n]) & 0xFFFFFFFF != struct.unpack_from("<I", data, n)[0]:
-                continue
-            head = struct.unpack_from(STATE_FORMAT, data)
-            if head[:2] != (STATE_MAGIC, STATE_VERSION) or head[4] != learner.blob.id:
-                continue
-            if found is None or head[3] > found[0]:
-                found = head[3], data
-        return found[1] if found else None
-
     def load(self, learner):
-        """Puts the newest valid state into a learner that holds its base classes. Returns False where there is none.
+        """Puts the newest valid state for this blob into a learner that holds its base classes; False where there is none.
 
         The latents are not there yet: `recompute` of the agent makes them from the raw samples, to the bit.
         """
-        self.sequence = 0
+        found = self.begin()
+        while found:
+            try:
+                with open(self.path(found.pop()[1]), "rb") as f:
+                    if self._apply(f, learner):
+                        return True
+            except (OSError, ValueError, FormatError):  # its samples are not there or not whole: the older slot may serve
+                pass
+        return False
+
+    def begin(self):
+        """Counts on from the newest valid slot, whatever blob it is for; returns all valid ones as (sequence, file), rising."""
+        found = []
+        for slot in ("state0", "state1"):
+            sequence = self._check_slot(slot)
+            if sequence:
+                found.append((sequence, slot))
+        found.sort()
+        self.sequence = found[-1][0] if found else 0
         self.next_uid = 1
-        self.uids = [0] * learner.blob.base_classes
-        self.crcs = [0] * learner.blob.base_classes
-        data = self.newest(learner)
-        if data is None:
+        return found
+
+    def _check_slot(self, slot):
+        """Sequence number of a slot whose CRC-32 is right and whose format is known, otherwise 0."""
+        chunk = bytearray(256)
+        view = memoryview(chunk)
+        try:
+            with open(self.path(slot), "rb") as f:
+                left = f.seek(0, 2) - 4
+                f.seek(0)
+                head = f.read(STATE_BYTES)
+                if left < STATE_BYTES:
+                    return 0
+                crc = crc32(head)
+                left -= STATE_BYTES
+                while left:
+                    n = f.readinto(view[: min(left, len(chunk))])
+                    if not n:
+                        return 0
+                    crc = crc32(view[:n], crc)
+                    left -= n
+                if f.read(4) != struct.pack("<I", crc & 0xFFFFFFFF):
+                    return 0
+        except OSError:
+            return 0
+        magic, version, _, sequence = struct.unpack_from(STATE_FORMAT, head)[:4]
+        return sequence if (magic, version) == (STATE_MAGIC, STATE_VERSION) else 0
+
+    def _apply(self, f, learner):
+        _, _, rung, _, blob_id, n, inputs, units, next_uid = struct.unpack(STATE_FORMAT, f.read(STATE_BYTES))
+        if blob_id != learner.blob.id or n > learner.blob.max_classes or rung > learner.top:
             return False
-        _, _, rung, self.sequence, _, n, inputs, units, self.next_uid = struct.unpack_from(STATE_FORMAT, data)
-        if rung > learner.top or inputs != learner.inputs or units != learner.units or n > learner.blob.max_classes:
-            raise FormatError("the stored state has rung %d of %d: activate the blob again" % (rung, learner.top))
-        at = STATE_BYTES
-        self.uids = []
-        self.crcs = []
-        names = []
-        counts = []
+        if inputs != learner.inputs or units != learner.units:
+            return False  # made for a board with another amount of memory
+        classes = []
         for _ in range(n):
-            uid, count, crc = struct.unpack_from(CLASS_FORMAT, data, at)
-            at += 8
-            names.append(data[at + 1 : at + 1 + data[at]].decode())
-            at += 1 + data[at]
-            self.uids.append(uid)
-            self.crcs.append(crc)
-            counts.append(count)
+            uid, count, crc = struct.unpack(CLASS_FORMAT, f.read(8))
+            name = f.read(f.read(1)[0]).decode()
             if uid:
                 self._check_raw(uid, count, crc, learner)
-        learner.replay.names = names
-        learner.replay.counts = counts
+            classes.append((name, count, uid, crc))
+        replay = learner.replay
+        replay.clear()
+        for one in classes:
+            replay.add(*one)
+        self.next_uid = next_uid
         learner.set_rung(rung)
         kernels = learner.kernels
         for weights, rows, stride in ((learner.head, n, learner.w_stride), (learner.hidden, learner.h, learner.u_stride)):
-            all_rows = array("i", bytes(4 * len(weights)))
-            all_rows[: rows * stride] = array("i", data[at : at + 4 * rows * stride])
-            at += 4 * rows * stride
-            kernels.adopt(weights, all_rows)
+            ints = array("i", bytes(4 * len(weights)))
+            f.readinto(memoryview(ints)[: rows * stride])
+            kernels.adopt(weights, ints)
         return True
 
     def _check_raw(self, uid, count, crc, learner):
@@ -190,19 +207,12 @@ class Store:
         if found & 0xFFFFFFFF != crc:
             raise FormatError("class%d.raw has CRC-32 0x%08x, not 0x%08x: enrol the class again" % (uid, found, crc))
 
-    def sweep(self):
-        """Removes what no committed state names: leftovers of a cut or an abort. Returns how many files."""
-        kept = ["class%d.raw" % uid for uid in self.uids if uid]
+    def sweep(self, replay):
+        """Removes what no class of `replay` names: leftovers of a cut or an abort. Returns how many files."""
+        kept = ["class%d.raw" % replay.uids[c] for c in range(replay.classes) if replay.uids[c]]
         removed = 0
         for name in os.listdir(self.root or "."):
             if name == "stage.raw" or (name.startswith("class") and name.endswith(".raw") and name not in kept):
                 self.remove(name)
                 removed += 1
         return removed
-
-    def forget_all(self):
-        """Removes every learned state: another blob is active."""
-        for slot in ("state0", "state1"):
-            self.remove(slot)
-        self.uids = []
-        self.sweep()

@@ -8,13 +8,14 @@
 from array import array
 
 import ulab
-from shared.fixed import HIDDEN_SHIFT, W_FRAC, W_MAX, X_FRAC, Z_FRAC
 from ulab import numpy as np
 
+from shared.fixed import HIDDEN_SHIFT, W_FRAC, W_MAX, X_FRAC, Z_FRAC
+
 try:
-    from .viper import accumulate, conv2d, distance, maxpool2d  # noqa: F401
+    from .viper import accumulate, conv2d, distance, maxpool2d
 except (SyntaxError, ImportError):
-    from .plain import accumulate, conv2d, distance, maxpool2d  # noqa: F401
+    from .plain import accumulate, conv2d, distance, maxpool2d
 
 if getattr(ulab, "__version__", "").startswith("6.0.2"):
     raise ImportError("ulab 6.0.2 corrupts memory in dot: use a firmware with a newer ulab")

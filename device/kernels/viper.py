@@ -5,9 +5,10 @@
 # ptr8 and ptr32 read without sign where a word is wider than the value (int8 everywhere, int32 on 64-bit ports):
 # (v ^ m) - m with m the sign bit puts it back, and costs nothing to speak of on a port where it was there already.
 import micropython
+
 from shared.fixed import EXP2
 
-from .plain import ONE, WEIGHT_BYTES, adopt, export, vector, weights  # noqa: F401
+from .plain import ONE, WEIGHT_BYTES, adopt, export, vector, weights
 
 NAME = "viper"
 
