@@ -61,6 +61,7 @@ class Agent:
         self.job_seq = 0
         self.job_kind = 0
         self.upload = None
+        self.trying = False  # a new blob is in place, but has not been loaded yet
         self.enrolling = None  # name of the class whose samples arrive, or None
         self.expected = 0
         self.at = 0  # next byte of the sample that arrives
@@ -89,12 +90,16 @@ class Agent:
                 store.remove("blob.old")
             else:
                 store.rename("blob.old", "blob.tcb")
-        if store.exists("blob.tcb"):
+        self.boot_or_explain()
+
+    def boot_or_explain(self):
+        """Loads blob and state; where that fails, `trouble` says why, and a new blob may be sent."""
+        if self.store.exists("blob.tcb"):
             try:
                 for _ in self.boot():
                     pass
-            except (TinyclError, MemoryError) as e:
-                self.learner = None
+            except (TinyclError, MemoryError, OSError) as e:
+                self.release()
                 self.trouble = str(e) or "not enough memory"
 
     def run(self):
@@ -188,6 +193,7 @@ class Agent:
             payload = self.describe(e)
             if not isinstance(e, Refused):  # a refusal comes before anything was touched
                 self.restore()
+            e = None
             self.reply(self.job_seq, wire.ERROR, payload)
             return
         if time.ticks_diff(time.ticks_ms(), self.alive) > ALIVE_MS:
@@ -402,6 +408,7 @@ class Agent:
         plan.fit(blob, self.free() + self.freed_by_swap(), self.kernels.WEIGHT_BYTES)
         yield {"t": "checked", "blob": blob.id}
         self.release()
+        self.trying = True
         if store.exists("blob.tcb"):
             store.rename("blob.tcb", "blob.old")
         store.rename("upload.tmp", "blob.tcb")
@@ -410,6 +417,7 @@ class Agent:
         store.commit(self.learner)
         store.sweep(self.learner.replay)
         store.remove("blob.old")
+        self.trying = False
         self.trouble = ""
         learner = self.learner
         yield {"t": "done", "blob": learner.blob.id, "top": learner.top, "plan_bytes": self.freed_by_swap()}
@@ -437,12 +445,12 @@ class Agent:
         store = self.store
         self.enrolling = None
         self.release()
-        if store.exists("blob.old"):
+        if self.trying:
+            self.trying = False
             store.remove("blob.tcb")
-            store.rename("blob.old", "blob.tcb")
-        if store.exists("blob.tcb"):
-            for _ in self.boot():
-                pass
+            if store.exists("blob.old"):
+                store.rename("blob.old", "blob.tcb")
+        self.boot_or_explain()
 
     def release(self):
         """Gives the learner's memory and its open blob back."""

@@ -15,8 +15,8 @@ class Backbone:
         self.quant = buffers["quant"]
         self.act = (buffers["activation_a"], buffers["activation_b"])
         self.kernels = kernels
-        blob.read("WGHT", self.weights, blob.section_bytes("WGHT"))
-        blob.read("QUAN", self.quant, blob.section_bytes("QUAN"))
+        blob.read("WGHT", self.weights, len(self.weights))
+        blob.read("QUAN", self.quant, 4 * len(self.quant))
 
     def latents(self, sample, leave, out, at):
         """Writes the latents of exits 0..leave of one sample (int8 [h, w, c]) to out[at:]; returns how many bytes."""

@@ -81,13 +81,13 @@ class Learner:
             self.replay.add(name, blob.base_per_class)
         self.staged = 0
         self.set_rung(0)
-        base = array("i", bytes(blob.section_bytes("HEAD")))
-        blob.read("HEAD", base, blob.section_bytes("HEAD"))
-        head = array("i", bytes(4 * len(self.head)))
+        for weights in (self.head, self.hidden):
+            for i in range(len(weights)):
+                weights[i] = 0
+        row = array("i", bytes(4 * (1 + self.n)))
         for c in range(blob.base_classes):
-            head[c * self.w_stride : c * self.w_stride + 1 + self.n] = base[c * (1 + self.n) : (c + 1) * (1 + self.n)]
-        self.kernels.adopt(self.head, head)
-        self.kernels.adopt(self.hidden, array("i", bytes(4 * len(self.hidden))))
+            blob.read("HEAD", row, 4 * len(row), 4 * len(row) * c)
+            self.kernels.adopt(self.head, c * self.w_stride, row)
         for c in range(blob.base_classes):
             for i in range(blob.base_per_class):
                 self.read_base(c, i)
@@ -248,11 +248,11 @@ class Learner:
         self.buffers["hidden_before"][:] = self.hidden
         self.set_rung(rung)
         if self.h > units:
-            u = self.kernels.export(self.hidden)
+            row = array("i", bytes(4 * (1 + self.n)))
             for k in range(units, self.h):
                 for j in range(1, 1 + self.n):
-                    u[k * self.u_stride + j] = (self.draw(1 << 16) - (1 << 15)) << SPREAD
-            self.kernels.adopt(self.hidden, u)
+                    row[j] = (self.draw(1 << 16) - (1 << 15)) << SPREAD
+                self.kernels.adopt(self.hidden, k * self.u_stride, row)
 
     def shrink(self, rung):
         """The model as it was before `grow`."""
@@ -260,11 +260,16 @@ class Learner:
         self.hidden[:] = self.buffers["hidden_before"]
         self.set_rung(rung)
 
+    def weights_in_use(self):
+        """((weights, rows, stride), …): what a stored state holds, row by row."""
+        return (self.head, self.replay.classes, self.w_stride), (self.hidden, self.h, self.u_stride)
+
     def digest(self):
         """CRC-32 over everything that decides a prediction: equal states have equal digests."""
         crc = crc32(bytes((self.rung,)) + "\n".join(self.replay.names).encode())
-        crc = crc32(self.kernels.export(self.head), crc)
-        crc = crc32(self.kernels.export(self.hidden), crc)
+        for weights, rows, stride in self.weights_in_use():
+            for i in range(rows):
+                crc = crc32(self.kernels.export(weights, i * stride, stride), crc)
         for c in range(self.replay.classes):
             for i in range(self.replay.counts[c]):
                 at = self.replay.at(c, i)

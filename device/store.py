@@ -1,5 +1,5 @@
 # What the board keeps on flash: the blob, the learned state in two slots, and the raw samples of each enrolled class.
-# Allocates while it loads: one int32 copy of the head; while it commits: one row at a time.
+# Allocates one row of weights at a time while it commits or loads.
 #
 #   blob.tcb            the active blob; blob.old while another one is being tried; upload.tmp while one arrives
 #   state0, state1      two slots; the valid one with the larger sequence number is the state (see STATE below)
@@ -112,12 +112,9 @@ class Store:
         for c in range(n):
             text = replay.name(c).encode()
             yield struct.pack(CLASS_FORMAT, replay.uids[c], replay.counts[c], replay.crcs[c]) + bytes((len(text),)) + text
-        head = learner.kernels.export(learner.head)
-        for c in range(n):
-            yield bytes(memoryview(head)[c * learner.w_stride : (c + 1) * learner.w_stride])
-        hidden = learner.kernels.export(learner.hidden)
-        for k in range(learner.h):
-            yield bytes(memoryview(hidden)[k * learner.u_stride : (k + 1) * learner.u_stride])
+        for weights, rows, stride in learner.weights_in_use():
+            for i in range(rows):
+                yield learner.kernels.export(weights, i * stride, stride)
 
     def load(self, learner):
         """Puts the newest valid state for this blob into a learner that holds its base classes; False where there is none.
@@ -191,11 +188,11 @@ class Store:
             replay.add(*one)
         self.next_uid = next_uid
         learner.set_rung(rung)
-        kernels = learner.kernels
-        for weights, rows, stride in ((learner.head, n, learner.w_stride), (learner.hidden, learner.h, learner.u_stride)):
-            ints = array("i", bytes(4 * len(weights)))
-            f.readinto(memoryview(ints)[: rows * stride])
-            kernels.adopt(weights, ints)
+        for weights, rows, stride in learner.weights_in_use():
+            row = array("i", bytes(4 * stride))
+            for i in range(rows):
+                f.readinto(row)
+                learner.kernels.adopt(weights, i * stride, row)
         return True
 
     def _check_raw(self, uid, count, crc, learner):

@@ -106,13 +106,19 @@ def pack_names(names):
 
 
 def check_name(name):
-    """Refuses a class name that is empty, too long or unprintable."""
-    n = len(name.encode())
-    if not 1 <= n <= MAX_NAME_BYTES:
-        raise FormatError("class name of %d bytes, 1 to %d are possible: choose a shorter one" % (n, MAX_NAME_BYTES))
+    """Refuses a name that is empty, too long, unprintable or not UTF-8; the same ones on both sides."""
+    n = 0
     for letter in name:
-        if ord(letter) < 32 or ord(letter) == 127:
-            raise FormatError("class name with the control character %d: use printable text" % ord(letter))
+        code = ord(letter)
+        if code < 32 or 127 <= code < 160:
+            raise FormatError("a name with the control character %d: use printable text" % code)
+        if 0xD800 <= code < 0xE000 or code > 0x10FFFF:
+            raise FormatError("a name with the number %d, which is no character: use printable text" % code)
+        n += 1 if code < 128 else 2 if code < 2048 else 3 if code < 65536 else 4
+    if not 1 <= n <= MAX_NAME_BYTES:
+        raise FormatError("a name of %d bytes, 1 to %d are possible: choose another one" % (n, MAX_NAME_BYTES))
+    if n != len(name.encode()):  # MicroPython takes text that is longer than UTF-8 allows
+        raise FormatError("a name of %d bytes that could be %d: use UTF-8" % (len(name.encode()), n))
 
 
 class Blob:
@@ -134,7 +140,7 @@ class Blob:
         self._check_layers()
         self._check_exits()
         self._check_rungs()
-        self._want("HEAD", 4 * self.base_classes * (1 + self.rungs[2]))
+        self._check_head()
         self._want("RAWS", self.base_classes * self.base_per_class * self.sample_bytes)
 
     # sections
@@ -167,10 +173,9 @@ class Blob:
         self.sections = {}
         for i in range(count):
             kind, at, n, crc = struct.unpack(ENTRY_FORMAT, table[i * ENTRY_BYTES : (i + 1) * ENTRY_BYTES])
-            try:
-                kind = kind.decode()
-            except Exception:  # UnicodeError is a ValueError on one side and a class of its own on the other
-                _bad("section %d has a type that is no text", i)
+            if min(kind) < 65 or max(kind) > 90:
+                _bad("section %d has the type %s, possible are four letters A to Z", i, kind)
+            kind = kind.decode()
             if kind in self.sections:
                 _bad("section %s is there twice", kind)
             if at % ALIGN or at < end or at + n > total:
@@ -250,6 +255,8 @@ class Blob:
             self.dataset = self.dataset.rstrip(b"\0").decode()
         except Exception:  # UnicodeError is a ValueError on one side and a class of its own on the other
             _bad("the data set's name is no text")
+        if self.dataset:
+            check_name(self.dataset)
         self.sample_bytes = self.in_h * self.in_w * self.in_c
         if self.sample_bytes > MAX_SAMPLE_BYTES:
             _bad("a sample has %d bytes, the limit is %d", self.sample_bytes, MAX_SAMPLE_BYTES)
@@ -291,7 +298,8 @@ class Blob:
             _bad("sections WGHT and QUAN have %d and %d bytes", weight_bytes, self.section_bytes("QUAN"))
         t = self.layers
         h, w, c = self.in_h, self.in_w, self.in_c
-        self.largest_activation = self.sample_bytes
+        self.depths = []  # per layer: bytes of WGHT, ints of QUAN and largest activation in bytes of all layers so far
+        largest, weights, quant = self.sample_bytes, 0, 0
         for at in range(0, len(t), LAYER_INTS):
             i = at // LAYER_INTS
             if (t[at + IN_H], t[at + IN_W], t[at + IN_C]) != (h, w, c):
@@ -311,13 +319,16 @@ class Blob:
                 if t[at + W_AT] + inputs * c > weight_bytes or t[at + Q_AT] + 2 * c > quant_ints:
                     _bad("layer %d reads behind the end of WGHT or QUAN", i)
                 self._check_quant(i, t[at + Q_AT], c, inputs)
+                weights = max(weights, t[at + W_AT] + inputs * c)
+                quant = max(quant, t[at + Q_AT] + 2 * c)
             elif t[at + OP] != MAXPOOL2D or pad or t[at + OUT_C] != c:
                 _bad("layer %d has operation %d with padding %d and %d channels", i, t[at + OP], pad, t[at + OUT_C])
             if (t[at + OUT_H], t[at + OUT_W]) != (h, w):
                 _bad("layer %d makes %dx%d, it says %dx%d", i, h, w, t[at + OUT_H], t[at + OUT_W])
-            self.largest_activation = max(self.largest_activation, h * w * c)
-        if self.largest_activation > MAX_SAMPLE_BYTES:
-            _bad("an activation has %d bytes, the limit is %d", self.largest_activation, MAX_SAMPLE_BYTES)
+            largest = max(largest, h * w * c)
+            if largest > MAX_SAMPLE_BYTES:
+                _bad("layer %d makes %d bytes, the limit is %d", i, largest, MAX_SAMPLE_BYTES)
+            self.depths.append((weights, quant, largest))
 
     def _check_quant(self, layer, at, channels, inputs):
         # keeps sums inside 32 bits whatever the weights are
@@ -327,6 +338,19 @@ class Blob:
         for i in range(0, len(pairs), 2):
             if not -worst <= pairs[i] <= worst or not 0 <= pairs[i + 1] < 1 << 15:
                 _bad("layer %d, channel %d has bias %d and multiplier %d", layer, i // 2, pairs[i], pairs[i + 1])
+
+    def needs(self, leave):
+        """(bytes of WGHT, ints of QUAN, bytes of the largest activation) that the layers up to exit `leave` take."""
+        return self.depths[self.exits[leave * EXIT_INTS] - 1]
+
+    def _check_head(self):
+        n = 4 * self.base_classes * (1 + self.rungs[2])
+        self._want("HEAD", n)
+        for start in range(0, n, CHUNK):
+            weights = array("i", bytes(min(CHUNK, n - start)))
+            self.read("HEAD", weights, min(CHUNK, n - start), start)
+            if min(weights) < -fixed.W_MAX or max(weights) > fixed.W_MAX:
+                _bad("section HEAD has a weight over the limit of %d", fixed.W_MAX)
 
     def _check_exits(self):
         t = self.exits

@@ -13,16 +13,17 @@ def buffers(blob, top):
     Typecode B has 1 byte an item, i has 4, w (a weight, logit or error) 4 with integer kernels, a float's width with ulab.
     """
     exit_, hidden = blob.rungs[top * RUNG_INTS], blob.rungs[top * RUNG_INTS + 1]
+    weight_bytes, quant_ints, activation_bytes = blob.needs(exit_)
     inputs = blob.features[exit_]
     classes = blob.max_classes
     head = classes * (1 + inputs + hidden)
     units = hidden * (1 + inputs)
     return [
-        ("weights", "B", blob.section_bytes("WGHT")),
-        ("quant", "i", blob.section_bytes("QUAN") // 4),
+        ("weights", "B", weight_bytes),
+        ("quant", "i", quant_ints),
         ("sample", "B", blob.sample_bytes),
-        ("activation_a", "B", blob.largest_activation),
-        ("activation_b", "B", blob.largest_activation),
+        ("activation_a", "B", activation_bytes),
+        ("activation_b", "B", activation_bytes),
         ("features", "B", inputs + hidden),
         ("replay", "B", classes * blob.per_class * inputs),
         ("stage", "B", blob.max_samples * inputs),

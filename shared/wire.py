@@ -75,7 +75,8 @@ class Decoder:
     """Finds frames in a stream of bytes that may have lost, gained or changed some.
 
     Made for blocking and for buffered ports: `need()` is how many bytes can be read without waiting for more than the
-    frame at hand; read them into `view[n:n + need()]` and call `took(k)`. Or hand any bytes to `feed`.
+    frame at hand; read them into `view[n:n + need()]` and call `took(k)`. Or hand any bytes to `feed`. What a broken
+    frame had swallowed is looked through again, so after a frame from `took(k)` ask `took(0)` for more until it says None.
     `crc_errors` counts bodies that failed their CRC; `skipped` counts bytes dropped while looking for a frame.
     """
 
@@ -112,9 +113,10 @@ class Decoder:
                 elif self.n < HEAD_BYTES + length:
                     return None
                 else:
-                    frame = self._open(bytes(self.view[HEAD_BYTES : HEAD_BYTES + length]))
+                    end = HEAD_BYTES + length
+                    frame = self._open(bytes(self.view[HEAD_BYTES:end]))
                     if frame:
-                        self.n = 0
+                        self._keep(bytes(self.view[end : self.n]))
                         return frame
                     self.crc_errors += 1
                     self._resync(1)
@@ -130,8 +132,9 @@ class Decoder:
             self.view[self.n : self.n + k] = data[at : at + k]
             at += k
             frame = self.took(k)
-            if frame:
+            while frame:
                 frames.append(frame)
+                frame = self.took(0)
         return frames
 
     def _bad_head_so_far(self):
@@ -149,15 +152,20 @@ class Decoder:
         return 0
 
     def _resync(self, start):
-        # A SYNC can only begin a frame, so what follows the next one may be good.
+        # A SYNC can only begin a frame, so what follows the next one may be good. Of a run of them only the last can be:
+        # a run is passed at once, as the filler that frees a waiting board is thousands of them.
         kept = bytes(self.view[start : self.n])
         at = kept.find(b"\x7e")
         if at < 0:
             at = len(kept)
+        else:
+            at += max(0, len(kept) - at - len(kept[at:].lstrip(b"\x7e")) - 1)
         self.skipped += start + at
-        kept = kept[at:]
-        self.n = len(kept)
-        self.view[: self.n] = kept
+        self._keep(kept[at:])
+
+    def _keep(self, rest):
+        self.n = len(rest)
+        self.view[: self.n] = rest
 
     def _open(self, body):
         if body.find(b"\x7e") >= 0:

@@ -38,14 +38,14 @@ def vector(n):
     return array("i", bytes(4 * n))
 
 
-def export(w):
-    """The weights as the int32 array that is stored and sent."""
-    return w
+def export(w, at, n):
+    """n weights from `at` on as a new int32 array: the form that is stored and sent."""
+    return w[at : at + n]
 
 
-def adopt(w, ints):
-    """The reverse of export: fills w from an int32 array of the same length."""
-    w[:] = ints
+def adopt(w, at, ints):
+    """The reverse of export: an int32 array to the weights from `at` on."""
+    w[at : at + len(ints)] = ints
 
 
 def conv2d(x, w, q, y, d, o):

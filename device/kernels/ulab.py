@@ -36,16 +36,16 @@ def weights(n):
 vector = weights
 
 
-def export(w):
-    out = array("i", bytes(4 * len(w)))
-    for i in range(len(out)):
-        out[i] = int(w[i] * (1 << W_FRAC))
+def export(w, at, n):
+    out = array("i", bytes(4 * n))
+    for i in range(n):
+        out[i] = int(w[at + i] * (1 << W_FRAC))
     return out
 
 
-def adopt(w, ints):
+def adopt(w, at, ints):
     for i in range(len(ints)):
-        w[i] = ints[i] / (1 << W_FRAC)
+        w[at + i] = ints[i] / (1 << W_FRAC)
 
 
 def _column(x, xo, n):

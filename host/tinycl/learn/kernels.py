@@ -1,7 +1,8 @@
 """The NumPy reference of the board's kernels: same names, arguments and bits as device/kernels/plain.py, in arrays.
 
 All arithmetic is done in int64 and checked to fit the 32 bits that the board has; shapes and formats as stated there and in
-shared/fixed.py. Buffers are NumPy arrays (int8 seen as uint8 bytes or int8; int32), offsets count items.
+shared/fixed.py. Weights, logits and errors are NumPy arrays of int32; other buffers may be anything with that memory
+(bytearray, array, NumPy array). Offsets count items.
 """
 
 import numpy as np
@@ -20,6 +21,16 @@ def weights(n: int) -> np.ndarray:
 
 
 vector = weights
+
+
+def export(w: np.ndarray, at: int, n: int) -> np.ndarray:
+    """n weights from `at` on as int32: the form that is stored and sent."""
+    return w[at : at + n].copy()
+
+
+def adopt(w: np.ndarray, at: int, ints: np.ndarray) -> None:
+    """The reverse of export: int32 values to the weights from `at` on."""
+    w[at : at + len(ints)] = ints
 
 
 def _int8(x: np.ndarray, at: int, n: int) -> np.ndarray:
@@ -43,7 +54,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, q: np.ndarray, y: np.ndarray, d: np.nda
     image[pad : pad + in_h, pad : pad + in_w] = _int8(x, 0, in_h * in_w * in_c).reshape(in_h, in_w, in_c)
     kernels = _int8(w, w_at, out_c * k * k * in_c).reshape(out_c, k, k, in_c)
     windows = np.lib.stride_tricks.sliding_window_view(image, (k, k), axis=(0, 1))[::stride, ::stride][:out_h, :out_w]
-    bias, mult = q[q_at : q_at + 2 * out_c].astype(np.int64).reshape(out_c, 2).T
+    bias, mult = np.frombuffer(q, np.int32)[q_at : q_at + 2 * out_c].astype(np.int64).reshape(out_c, 2).T
     acc = _word(np.einsum("hwcij,oijc->hwo", windows, kernels) + bias).astype(np.int64)
     v = _word((acc >> shift1) * mult + (1 << (shift2 - 1))).astype(np.int64) >> shift2
     np.frombuffer(y, np.int8)[: v.size] = np.clip(v, 0, 127).reshape(-1)
@@ -103,4 +114,4 @@ def distance(a: np.ndarray, ao: int, b: np.ndarray, bo: int, n: int) -> int:
 
 def accumulate(x: np.ndarray, xo: int, n: int, sums: np.ndarray) -> None:
     """sums += x."""
-    sums[:n] += _int8(x, xo, n).astype(np.int32)
+    np.frombuffer(sums, np.int32)[:n] += _int8(x, xo, n).astype(np.int32)

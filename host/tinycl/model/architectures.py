@@ -1,13 +1,16 @@
-# Which backbone for which input: layers and exits, chosen by the shape of a sample. Sizes are ours, tuned on digits and MNIST
-# (the paper names no network). Plain data, no dependencies.
+# Which backbone for which input: one rule from the shape of a sample to layers and exits. Its numbers are ours, tuned on digits
+# and MNIST (the paper names no network). Plain data; depends on backbone.py only.
 
 from dataclasses import dataclass
 
-from .backbone import ACTIVATION_LIMIT_BYTES, Exit, Shape
+from ..errors import ModelError
+from .backbone import Exit, Shape
 
+EXIT_LATENTS = 150  # at most, per exit: two exits stay below the head's limit
+EXIT_CHANNELS = 16  # an exit is pooled until this many channels fit, then gets as many as do, up to CHANNELS_MAX
 CHANNELS_MAX = 32
-FIRST_ACTIVATION_BYTES = ACTIVATION_LIMIT_BYTES // 4
-EXIT_LATENTS = 150
+IMAGE_AREAS = (256, 49, 16)  # positions (h * w) after each convolution, at most
+SIGNAL_AREAS = (64, 16, 8)  # the same where a side is below 3: such an output cannot be pooled in both directions
 
 
 @dataclass(frozen=True)
@@ -19,14 +22,28 @@ class Conv:
     stride: int
     pad: int
 
+    def out_shape(self, shape: Shape) -> Shape:
+        """(h, w, c) after this layer."""
+        h, w, _ = shape
+        k_h, k_w = self.kernel
+        return (h + 2 * self.pad - k_h) // self.stride + 1, (w + 2 * self.pad - k_w) // self.stride + 1, self.out_c
+
 
 @dataclass(frozen=True)
 class Pool:
+    """A k x k max pooling with stride k."""
+
     k: int
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """(h, w, c) after this layer."""
+        return shape[0] // self.k, shape[1] // self.k, shape[2]
 
 
 @dataclass(frozen=True)
 class Architecture:
+    """Layers and exits before training, the float twin of IntegerBackbone."""
+
     in_shape: Shape
     layers: tuple[Conv | Pool, ...]
     exits: tuple[Exit, ...]
@@ -34,49 +51,48 @@ class Architecture:
     @property
     def out_shapes(self) -> tuple[Shape, ...]:
         """(h, w, c) after each layer."""
-        shapes = []
-        h, w, c = self.in_shape
+        shapes = [self.in_shape]
         for layer in self.layers:
-            if isinstance(layer, Conv):
-                h = (h + 2 * layer.pad - layer.kernel[0]) // layer.stride + 1
-                w = (w + 2 * layer.pad - layer.kernel[1]) // layer.stride + 1
-                c = layer.out_c
-            else:
-                h, w = h // layer.k, w // layer.k
-            shapes.append((h, w, c))
-        return tuple(shapes)
+            shapes.append(layer.out_shape(shapes[-1]))
+        return tuple(shapes[1:])
 
     @property
     def latent_sizes(self) -> tuple[int, ...]:
         """Values that each exit adds."""
-        shapes = (self.out_shapes[e.layer_count - 1] + (e.pool_k,) for e in self.exits)
-        return tuple((h // k) * (w // k) * c for h, w, c, k in shapes)
-
-
-def _conv3(out_c: int, stride: int) -> Conv:
-    return Conv(out_c, (3, 3), stride, 1)
-
-
-TUNED: dict[tuple[int, int], tuple[tuple[Conv | Pool, ...], tuple[Exit, ...]]] = {
-    (8, 8): ((_conv3(16, 1), _conv3(32, 2), _conv3(32, 1)), (Exit(2, 2), Exit(3, 2))),
-    (8, 16): ((_conv3(16, 1), _conv3(16, 2), _conv3(24, 1)), (Exit(2, 2), Exit(3, 2))),
-    (28, 28): ((_conv3(8, 2), _conv3(16, 2), _conv3(32, 2)), (Exit(2, 2), Exit(3, 2))),
-}
+        pooled = (Pool(e.pool_k).out_shape(self.out_shapes[e.layer_count - 1]) for e in self.exits)
+        return tuple(h * w * c for h, w, c in pooled)
 
 
 def architecture(shape: Shape) -> Architecture:
-    """The backbone for samples of (h, w, c): a tuned one for the built-in data sets, else one made by rule.
+    """The backbone for samples of (h, w, c): three convolutions, an exit after the second and one after the third.
 
-    The rule: 3x3 convolutions (1x3 for a signal of one row), halving while a side is above 8 or the first output above a
-    quarter of the activation budget, and channels cut until each exit's pooled latent fits. Not tuned for any data set.
+    Each convolution takes the smallest stride that brings the output under its area; kernels are 3x3, or stride + 1 where the
+    stride would skip values, and no larger than the (padded) input. A large grey image starts with 8 channels, all else
+    with 16. Raises ModelError for a shape with a side below 1.
     """
-    h, w, c = shape
-    if c == 1 and (h, w) in TUNED:
-        return Architecture(shape, *TUNED[h, w])
-    return _by_rule(shape)
+    if min(shape) < 1:
+        raise ModelError(f"samples of shape {shape} are empty: every side must be 1 or more")
+    areas = IMAGE_AREAS if min(shape[:2]) >= 3 else SIGNAL_AREAS
+    first = _conv(shape, 8 if shape[2] == 1 and shape[0] * shape[1] > 256 else 16, areas[0])
+    layers, exits, out = [first], [], first.out_shape(shape)
+    for area in areas[1:]:
+        h, w, _ = _conv(out, 1, area).out_shape(out)
+        fitting = (k for k in range(1, min(h, w) + 1) if (h // k) * (w // k) * EXIT_CHANNELS <= EXIT_LATENTS)
+        pool_k = next(fitting, min(h, w))
+        channels = min(CHANNELS_MAX, EXIT_LATENTS // ((h // pool_k) * (w // pool_k)))
+        layers.append(_conv(out, channels, area))
+        exits.append(Exit(len(layers), pool_k))
+        out = layers[-1].out_shape(out)
+    return Architecture(shape, tuple(layers), tuple(exits))
 
 
-def _by_rule(shape: Shape) -> Architecture:
+def _conv(shape: Shape, out_c: int, area: int) -> Conv:
     h, w, _ = shape
-    kernel, pad = ((1, 3), 0) if h == 1 else ((3, 3), 1)
-    return Architecture(shape, (Conv(16, kernel, 1, pad),), (Exit(1, 1),))
+    pad = 1 if min(h, w) >= 3 else 0
+    for stride in range(1, h * w + 1):
+        side = 3 if stride < 3 else stride + 1
+        conv = Conv(out_c, (min(side, h + 2 * pad), min(side, w + 2 * pad)), stride, pad)
+        out_h, out_w, _ = conv.out_shape(shape)
+        if out_h * out_w <= area:
+            return conv
+    raise ModelError(f"no stride brings {shape} under {area} positions: use smaller samples")  # a stride of h * w always does

@@ -1,0 +1,261 @@
+"""The `tinycl` command. Each subcommand reads its options, calls one function, and prints; errors are one line each."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tinycl import __version__
+from tinycl.shared.errors import TinyclError
+
+
+class Commands(click.Group):
+    """Shows the commands in the order of the work, and turns errors into one line and an exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TinyclError as e:
+            click.echo(f"tinycl: {e}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo(
+                "tinycl: stopped; a board keeps its last good state, an enrolment that was under way is undone: "
+                "run the same command again to start over",
+                err=True,
+            )
+            sys.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__)
+def main() -> None:
+    """Continual learning on microcontrollers: distil on the host, learn on the board.
+
+    The steps one by one: data, train, distil, export. All of them, and the board on top: demo.
+    """
+
+
+def _data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--seed", default=0, help="Seed of everything random; it also deals the classes of `digits`."),
+        click.option("--base", type=click.IntRange(2), help="Number of base classes. [default: the data set's own]"),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data set, or the .npz file itself."),
+        click.option("--data", default="digits", help="digits, mnist, pairs, or npz (your own: x, y, classes)."),
+    ):
+        function = option(function)
+    return function
+
+
+def _load(data: str, data_dir: Path | None, seed: int) -> Any:
+    from tinycl.data import load
+
+    return load(data, data_dir, seed)
+
+
+@main.command("data")
+@_data_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def data_command(data: str, data_dir: Path | None, base: int | None, seed: int, as_json: bool) -> None:
+    """Show a data set: shape, classes, split, license."""
+    from tinycl.pipeline import split_classes
+
+    found = _load(data, data_dir, seed)
+    first, rest = split_classes(found, base, seed)
+    facts = {
+        "name": found.name,
+        "sample": list(found.sample_shape),
+        "range": [found.low, found.high],
+        "train": {name: int((found.y_train == c).sum()) for c, name in enumerate(found.classes)},
+        "test": {name: int((found.y_test == c).sum()) for c, name in enumerate(found.classes)},
+        "base_classes": [found.classes[c] for c in first],
+        "unseen_classes": [found.classes[c] for c in rest],
+        "split": found.split_rule,
+        "license": found.license,
+        "source": found.source,
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        for key, value in facts.items():
+            click.echo(f"{key:>15}  {value}")
+
+
+@main.command()
+@_data_options
+@click.option("--out", default="build/backbone.npz", type=click.Path(path_type=Path), help="Where the backbone goes.")
+def train(data: str, data_dir: Path | None, base: int | None, seed: int, out: Path) -> None:
+    """Train the backbone on the base classes and quantise it to int8."""
+    from tinycl import pipeline
+    from tinycl.model import files
+    from tinycl.progress import stage
+
+    found = _load(data, data_dir, seed)
+    first, _ = pipeline.split_classes(found, base, seed)
+    with stage("training the backbone") as update:
+        backbone = pipeline.make_backbone(found, first, seed, update)
+    files.save(out, backbone, first)
+    click.echo(f"{out}: {backbone.weights_bytes:,} bytes of weights, exits with {backbone.latent_sizes} inputs")
+
+
+@main.command()
+@_data_options
+@click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
+@click.option("--method", default="dm", help="dm, kmeans, herding or random.")
+@click.option("--per-class", default=10, type=click.IntRange(1), help="Synthetic samples per base class.")
+@click.option("--out", default="build/synthetic.npz", type=click.Path(path_type=Path), help="Where the samples go.")
+def distil(
+    data: str, data_dir: Path | None, base: int | None, seed: int, backbone: Path, method: str, per_class: int, out: Path
+) -> None:
+    """Distil the base classes into a few synthetic samples, with a picture of them."""
+    from tinycl import pipeline, report
+    from tinycl.model import files
+    from tinycl.progress import stage
+
+    found = _load(data, data_dir, seed)
+    model, first = files.load(backbone)
+    with stage("distilling") as update:
+        made = pipeline.make_synthetic(found, first, model, method, per_class, seed, update)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(out, synthetic=made)
+    picture = out.with_suffix(".png")
+    report.samples_picture(made, [found.classes[c] for c in first]).savefig(picture, dpi=110)
+    click.echo(f"{out}: {made.shape[0]} classes of {made.shape[1]} samples, {made.nbytes:,} bytes; picture: {picture}")
+
+
+@main.command()
+@_data_options
+@click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
+@click.option("--synthetic", default="build/synthetic.npz", type=click.Path(path_type=Path), help="What `distil` left.")
+@click.option("--max-classes", type=click.IntRange(2, 64), help="Classes to make room for. [default: those of the data set]")
+@click.option("--samples", default=15, type=click.IntRange(2), help="Most samples of one enrolment.")
+@click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
+@click.option("--out", default="build/blob.tcb", type=click.Path(path_type=Path), help="Where the blob goes.")
+def export(
+    data: str,
+    data_dir: Path | None,
+    base: int | None,
+    seed: int,
+    backbone: Path,
+    synthetic: Path,
+    max_classes: int | None,
+    samples: int,
+    target: float | None,
+    out: Path,
+) -> None:
+    """Export the blob: weights, synthetic samples, names, growth ladder, memory plan."""
+    from tinycl import pipeline
+    from tinycl.errors import DataError
+    from tinycl.model import files
+    from tinycl.model.export import Settings
+    from tinycl.shared import plan
+    from tinycl.shared.blob import RUNG_INTS, Blob
+
+    found = _load(data, data_dir, seed)
+    model, first = files.load(backbone)
+    try:
+        with np.load(synthetic, allow_pickle=False) as stored:
+            made = stored["synthetic"]
+    except (OSError, ValueError, KeyError) as e:
+        raise DataError(f"'{synthetic}' is not what 'tinycl distil' leaves ({e}): run it again") from e
+    settings = replace(Settings(), max_classes=max_classes or len(found.classes), max_samples=samples)
+    if target is not None:
+        settings = replace(settings, target=target)
+    settings = replace(settings, per_class=max(settings.per_class, made.shape[1]))
+    blob = pipeline.make_blob(found, first, model, made, settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(blob)
+    parsed = Blob(blob)
+    click.echo(f"{out}: {len(blob):,} bytes, id {parsed.id:08x}")
+    for top in range(len(parsed.rungs) // RUNG_INTS):
+        click.echo(f"  plan up to rung {top}: {plan.total_bytes(plan.buffers(parsed, top)):,} bytes of RAM")
+
+
+@main.command()
+@click.option("--micropython", help="A unix MicroPython of 1.24 or newer for the sim board.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def boards(micropython: str | None, as_json: bool) -> None:
+    """Show which boards can be used, and what the sim board says in its HELLO."""
+    from tinycl.board.sim import SimBoard
+
+    with SimBoard(micropython) as board:
+        hello = board.link.board
+    if as_json:
+        click.echo(json.dumps({"sim": hello}, indent=1))
+    else:
+        click.echo(
+            f"sim      MicroPython {hello['version']} on {hello['platform']}, kernels {', '.join(hello['available'])}, "
+            f"{hello['free_bytes']:,} bytes free, window {hello['window']} bytes"
+        )
+
+
+@main.command()
+@_data_options
+@click.option("--seeds", default=1, type=click.IntRange(1), help="Runs with this many seeds, from --seed on; means on top.")
+@click.option("--samples", type=click.IntRange(1), help="Samples per enrolled class. [default: 15; mnist 60]")
+@click.option("--per-class", type=click.IntRange(1), help="Distilled samples per base class. [default: 10; mnist 60]")
+@click.option("--method", default="dm", help="Distiller: dm, kmeans, herding or random.")
+@click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
+@click.option("--kernels", default="", help="Kernels of the board: viper, ulab or plain. [default: its best]")
+@click.option("--micropython", help="A unix MicroPython of 1.24 or newer for the sim board.")
+@click.option("--heap-kb", default=None, type=click.IntRange(32), help="Heap of the sim board. [default: an RP2040's]")
+@click.option("--out", default="out/demo", type=click.Path(path_type=Path), help="Folder for the report.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def demo(
+    data: str,
+    data_dir: Path | None,
+    base: int | None,
+    seed: int,
+    seeds: int,
+    samples: int | None,
+    per_class: int | None,
+    method: str,
+    target: float | None,
+    kernels: str,
+    micropython: str | None,
+    heap_kb: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """The main job: distil, send the blob to a board, enrol the unseen classes live, report."""
+    from tinycl import demo as main_job
+    from tinycl.board.sim import HEAP_BYTES, SimBoard
+    from tinycl.progress import console
+
+    found = _load(data, data_dir, seed)
+    chosen = main_job.preset(found, base=base, method=method)
+    if samples:
+        chosen = replace(chosen, samples=samples)
+    if per_class:
+        chosen = replace(chosen, per_class=per_class)
+    if target is not None:
+        chosen = replace(chosen, settings=replace(chosen.settings, target=target))
+    runs = []
+    for one in range(seed, seed + seeds):
+        board = SimBoard(micropython, (heap_kb * 1024 if heap_kb else HEAP_BYTES), kernels)
+        made, pictures = main_job.run(replace(chosen, seed=one), board)
+        runs.append((made, pictures))
+    whole = main_job.summarise([made for made, _ in runs])
+    main_job.save(whole, runs[0][1], out)
+    console.print(
+        f"final accuracy {100 * whole['final_accuracy']:.1f} %, joint {100 * whole['joint_accuracy']:.1f} %, "
+        f"forgetting {100 * whole['forgetting']:.1f} points, worst class {100 * whole['worst_class_accuracy']:.0f} %, "
+        f"{whole['seconds']:.0f} s; see {out}/report.html"
+    )
+    if as_json:
+        click.echo(json.dumps(whole))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()
+

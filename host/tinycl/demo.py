@@ -1,0 +1,253 @@
+"""The main job, end to end: data, backbone, distillation, blob, board, live enrolment of the unseen classes, report."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from tinycl import pipeline, report
+from tinycl.board.base import Board
+from tinycl.data import Dataset, to_int8
+from tinycl.learn.heads import accuracy, train_head
+from tinycl.link.client import Client
+from tinycl.link.link import Event
+from tinycl.model.backbone import IntegerBackbone
+from tinycl.model.export import Settings, rungs
+from tinycl.progress import Update, console, stage
+from tinycl.shared import plan
+from tinycl.shared.blob import RUNG_INTS, Blob
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One run: `samples` of each unseen class are enrolled, `per_class` distilled ones of each base class kept."""
+
+    data: Dataset
+    seed: int = 0
+    base: int | None = None
+    samples: int = 15
+    per_class: int = 10
+    method: str = "dm"
+    settings: Settings = field(default_factory=Settings)
+
+
+def preset(data: Dataset, base: int | None = None, method: str = "dm") -> Demo:
+    """The demo's sizes for a data set: a handful of samples, or 1 % of MNIST."""
+    if data.name == "mnist":
+        settings = Settings(per_class=60, max_samples=60)
+        return Demo(data, base=base, method=method, samples=60, per_class=60, settings=settings)
+    return Demo(data, base=base, method=method)
+
+
+def run(demo: Demo, board: Board) -> tuple[dict[str, Any], np.ndarray]:
+    """Runs a demo on a board that is not entered yet. Returns (report, synthetic samples)."""
+    start = time.monotonic()
+    data = demo.data
+    base, unseen = pipeline.split_classes(data, demo.base, demo.seed)
+    console.print(
+        f"[bold]{data.name}[/bold], seed {demo.seed}: base classes {', '.join(data.classes[c] for c in base)}; "
+        f"unseen {', '.join(data.classes[c] for c in unseen)}"
+    )
+    for label in unseen:  # too few samples are found now, not in the middle
+        pipeline.new_samples(data, label, demo.samples, demo.seed)
+    with stage("training the backbone on the host") as update:
+        backbone = pipeline.make_backbone(data, base, demo.seed, update)
+    with stage(f"distilling {demo.per_class} samples a class") as update:
+        synthetic = pipeline.make_synthetic(data, base, backbone, demo.method, demo.per_class, demo.seed, update)
+    settings = pipeline.with_room(demo.settings, len(data.classes), demo.samples)
+    blob = pipeline.make_blob(data, base, backbone, synthetic, settings)
+    console.print(f"blob: {len(blob):,} bytes; backbone {backbone.weights_bytes:,} bytes, {backbone.macs(0):,} MACs to exit 1")
+    with board:
+        session = _Session(demo, board.client, base, unseen)
+        made = session.teach(blob)
+        made["board"] = board.name
+    top = made["top"]
+    parsed = Blob(blob)
+    made.update(
+        {
+            "dataset": data.name,
+            "seed": demo.seed,
+            "distiller": demo.method,
+            "base_per_class": demo.per_class,
+            "samples": demo.samples,
+            "base_classes": [data.classes[c] for c in base],
+            "classes": [data.classes[c] for c in base + unseen],
+            "blob_bytes": len(blob),
+            "backbone_weights_bytes": backbone.weights_bytes,
+            "ladder": _ladder(backbone, settings, parsed),
+            "plan": {name: items * plan.item_bytes(code, 4) for name, code, items in plan.buffers(parsed, top)},
+        }
+    )
+    with stage("joint baseline on the host") as update:
+        made["joint_accuracy"] = joint_accuracy(data, backbone, made["ladder"][made["steps"][-1]["rung"]], demo.seed)
+        update(1, 1)
+    made["seconds"] = round(time.monotonic() - start, 2)
+    return made, synthetic
+
+
+def _ladder(backbone: IntegerBackbone, settings: Settings, blob: Blob) -> list[dict[str, int]]:
+    table = rungs(backbone, settings.max_classes)
+    return [
+        {"exit": int(r[0]), "hidden": int(r[1]), "inputs": int(r[2]), "macs": int(r[3])}
+        for r in table[: len(blob.rungs) // RUNG_INTS]
+    ]
+
+
+def joint_accuracy(data: Dataset, backbone: IntegerBackbone, rung: dict[str, int], seed: int) -> float:
+    """Test accuracy of the same rung trained in float32 on the latents of all training samples of all classes at once."""
+    x = backbone.forward(to_int8(data.x_train, data.low, data.high))[:, : rung["inputs"]]
+    test = backbone.forward(to_int8(data.x_test, data.low, data.high))[:, : rung["inputs"]]
+    epochs = 200 if len(x) < 5000 else 20
+    head = train_head(x, data.y_train, len(data.classes), rung["hidden"], epochs=epochs, seed=seed)
+    return accuracy(head, test, data.y_test)
+
+
+class _Session:
+    """Teaches one board the unseen classes and measures after each, by the board's own predictions."""
+
+    def __init__(self, demo: Demo, client: Client, base: list[int], unseen: list[int]):
+        self.demo = demo
+        self.client = client
+        self.order = base + unseen  # the board's class numbers, in the order in which it learns them
+        self.base = len(base)
+        data = demo.data
+        self.x_test = to_int8(data.x_test, data.low, data.high)
+        position = np.empty(len(data.classes), int)
+        position[self.order] = np.arange(len(self.order))
+        self.y_test = position[data.y_test]
+
+    def teach(self, blob: bytes) -> dict[str, Any]:
+        client, data = self.client, self.demo.data
+        hello = client.link.board
+        console.print(
+            f"board {hello['board']}: MicroPython {hello['version']} on {hello['platform']}, "
+            f"{hello['kernels']} kernels, {hello['free_bytes']:,} bytes free"
+        )
+        plan.fit(Blob(blob), hello["free_bytes"] + hello["swap_bytes"], hello["weight_bytes"])  # refused before it is sent
+        with stage("sending the blob") as update:
+            active = client.send_blob(blob, update)
+        rows = [self.measure(self.base)]
+        steps: list[dict[str, Any]] = []
+        for known in range(self.base, len(self.order)):
+            name = data.classes[self.order[known]]
+            x = pipeline.new_samples(data, self.order[known], self.demo.samples, self.demo.seed)
+            events: list[Event] = []
+            with stage(f"enrolling '{name}', {len(x)} samples") as update:
+                watch = _Watch(self.demo.settings, update, events)
+                summary = client.enrol(name, x, watch)
+            status = client.status()
+            step = {
+                "class": name,
+                "samples": len(x),
+                "kept": summary["kept"],
+                "rung": summary["rung"],
+                "macs": status["macs"],
+                "validation": summary["val"],
+                "train_ms": summary["train_ms"],
+                "train_macs": summary["train_macs"],
+                "train_steps": summary["steps"],
+                "growth": [e for e in events if e["t"] == "grown"],
+                "epochs": [e for e in events if e["t"] == "epoch"],
+                "free_bytes": status["free_bytes"],
+                "replay_bytes": status["replay_bytes"],
+                "replay_plan_bytes": status["replay_plan_bytes"],
+                "digest": status["digest"],
+            }
+            step.update(self.measure(known + 1))
+            steps.append(step)
+            rows.append(step)
+            self.show(rows)
+        return {
+            "board_id": hello["board"],
+            "kernels": hello["kernels"],
+            "micropython": hello["version"] + " (" + hello["firmware"] + ")",
+            "top": active["top"],
+            "plan_bytes": active["plan_bytes"],
+            "base": rows[0],
+            "steps": steps,
+            "final_accuracy": rows[-1]["accuracy"],
+            "forgetting": rows[0]["base_accuracy"] - rows[-1]["base_accuracy"],
+            "worst_class_accuracy": min(rows[-1]["per_class"].values()),
+            "confusion": self.confusion,
+            "counters": {k: status[k] for k in ("crc_errors", "gaps", "repeats", "dropped")} | {"host_repeats": client.link.repeats},
+        }
+
+    def measure(self, known: int) -> dict[str, Any]:
+        """Accuracy over the test samples of the classes known so far, per class, and over the base classes."""
+        with stage(f"the board predicts {len(self.x_test)} test samples") as update:
+            start = time.monotonic()
+            said, _ = self.client.predict(self.x_test, update)
+            seconds = time.monotonic() - start
+        right = said == self.y_test
+        names = [self.demo.data.classes[c] for c in self.order]
+        count = len(self.order)
+        self.confusion = np.bincount(self.y_test * count + said, minlength=count * count).reshape(count, count).tolist()
+        seen = self.y_test < known
+        return {
+            "accuracy": float(right[seen].mean()),
+            "base_accuracy": float(right[self.y_test < self.base].mean()),
+            "per_class": {names[c]: float(right[self.y_test == c].mean()) for c in range(known)},
+            "predict_us": round(1e6 * seconds / len(said)),
+        }
+
+    def show(self, rows: list[dict[str, Any]]) -> None:
+        """The table so far: a row per measurement, a column per class, in %."""
+        table = Table(title="accuracy on the test set by the board's own predictions, %", title_justify="left")
+        for text in ("after", "known", "base"):
+            table.add_column(text, justify="right")
+        for c in self.order:
+            table.add_column(self.demo.data.classes[c], justify="right")
+        table.add_column("rung", justify="right")
+        for row in rows:
+            cells = [f"{100 * v:.0f}" for v in row["per_class"].values()]
+            cells += ["·"] * (len(self.order) - len(cells))
+            name = f"+ {row['class']}" if "class" in row else "base"
+            shown = f"{100 * row['accuracy']:.1f}", f"{100 * row['base_accuracy']:.1f}"
+            table.add_row(name, *shown, *cells, str(row.get("rung", 0)))
+        console.print(table)
+
+
+class _Watch:
+    """Turns the board's events into a bar of epochs and a line where it grows."""
+
+    def __init__(self, settings: Settings, update: Update, events: list[Event]):
+        self.update = update
+        self.events = events
+        self.total = settings.epochs + settings.refit_epochs
+        self.done = 0
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if event["t"] == "epoch":
+            self.done += 1
+            self.total = max(self.total, self.done)
+            self.update(self.done, self.total)
+        elif event["t"] == "grow":
+            console.print(
+                f"validation {100 * event['val']:.0f} % is under the target of {100 * event['target']:.0f} %: "
+                f"trying rung {event['to']}"
+            )
+        elif event["t"] == "grown":
+            verdict = "kept" if event["accepted"] else "the old model comes back"
+            console.print(f"rung {event['to']}: {100 * event['before']:.0f} % -> {100 * event['after']:.0f} %, {verdict}")
+
+
+def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The report of one run, or of several seeds: the first one's, with means on top and every run below `runs`."""
+    if len(runs) == 1:
+        return runs[0]
+    keys = ("final_accuracy", "joint_accuracy", "forgetting", "worst_class_accuracy", "seconds")
+    means = {key: float(np.mean([r[key] for r in runs])) for key in keys}
+    means["worst_class_accuracy"] = min(r["worst_class_accuracy"] for r in runs)
+    return {**runs[0], **means, "seeds": [r["seed"] for r in runs], "runs": runs}
+
+
+def save(made: dict[str, Any], synthetic: np.ndarray, folder: Path) -> None:
+    """report.json, report.html and the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+    report.write(made.get("runs", [made])[0], synthetic, folder)

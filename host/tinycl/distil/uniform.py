@@ -1,0 +1,17 @@
+# Random selection: real samples drawn evenly without replacement. The baseline that every other method has to beat.
+
+import numpy as np
+
+from ..model.backbone import IntegerBackbone
+from .base import Progress, check_enough
+
+
+def distil(
+    x: np.ndarray, per_class: int, backbone: IntegerBackbone, seed: int = 0, progress: Progress | None = None
+) -> np.ndarray:
+    """See base.Distiller; the backbone is not used."""
+    check_enough(x, per_class)
+    chosen = np.random.RandomState(seed).permutation(len(x))[:per_class]
+    if progress:
+        progress(1, 1)
+    return x[chosen].copy()

@@ -1,0 +1,158 @@
+# Trains the backbone on the base classes only, all exits together, quantisation-aware, and hands back integers.
+# Features must serve classes that nobody has seen yet: hence augmentation and batch normalisation. Depends on PyTorch.
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import DataError
+from .architectures import Architecture, Conv, architecture
+from .backbone import IntegerBackbone
+from .quantise import quantise
+
+Progress = Callable[[int, int], None]
+
+FULL_SCALE = 4.0  # the normalised activation that int8 127 stands for: 4 standard deviations clip little and waste little
+BATCH = 128
+STEPS = 700
+LEARNING_RATE = 1e-2
+WEIGHT_DECAY = 1e-4
+ROTATE, STRETCH, SHIFT = 0.2, 0.15, 0.2  # augmentation: radians, share, share of half the image
+REPORT_EVERY = 10
+THREADS = 2  # fixed, because the order of sums, and so the last bit of a weight, depends on it
+
+
+class FloatBackbone(nn.Module):
+    """The backbone in training: convolution, batch normalisation, ReLU; weights and activations rounded as on the board.
+
+    Batch normalisation scales and shifts whole channels, so it goes into `mult` and `bias` and costs the board nothing.
+    """
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.arch = arch
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        channels = arch.in_shape[2]
+        for layer in arch.layers:
+            if isinstance(layer, Conv):
+                self.convs.append(nn.Conv2d(channels, layer.out_c, layer.kernel, layer.stride, layer.pad, bias=False))
+                self.norms.append(nn.BatchNorm2d(layer.out_c))
+                channels = layer.out_c
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [n, c, h, w], 1.0 stands for int8 127. Returns all latents [n, sum(latent_sizes)] in the same unit, h, w, c order."""
+        latents, convs = [], zip(self.convs, self.norms, strict=True)
+        for i, layer in enumerate(self.arch.layers, start=1):
+            if isinstance(layer, Conv):
+                conv, norm = next(convs)
+                weight = round_through(conv.weight, weight_scale(conv.weight))
+                x = norm(functional.conv2d(x, weight, None, layer.stride, layer.pad))
+                x = round_through((x / FULL_SCALE).clamp(0, 1), 1 / 127)
+            else:
+                x = functional.max_pool2d(x, layer.k)
+            for e in self.arch.exits:
+                if e.layer_count == i:
+                    latents.append(functional.max_pool2d(x, e.pool_k).permute(0, 2, 3, 1).flatten(1))
+        return torch.cat(latents, 1)
+
+
+def weight_scale(weight: Tensor) -> Tensor:
+    """The step between two int8 weights, per output channel: [out_c, 1, 1, 1]."""
+    return weight.detach().abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-6) / 127
+
+
+def round_through(x: Tensor, step: Tensor | float) -> Tensor:
+    """x to the nearest multiple of `step`; the gradient passes straight through (Bengio et al., arXiv 1308.3432)."""
+    return x + ((x / step).round() * step - x).detach()
+
+
+def train_backbone(
+    x: np.ndarray,
+    y: np.ndarray,
+    arch: Architecture | None = None,
+    seed: int = 0,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+) -> IntegerBackbone:
+    """Train on base classes: x int8 [n, h, w, c] in 0..127, y int [n] (any labels). Returns the integer backbone.
+
+    `progress(done, total)` counts steps. The same seed gives the same backbone. Raises DataError, ModelError.
+    """
+    return quantise(train_float(x, y, arch, seed, steps, progress), FULL_SCALE)
+
+
+def train_float(
+    x: np.ndarray,
+    y: np.ndarray,
+    arch: Architecture | None = None,
+    seed: int = 0,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+) -> FloatBackbone:
+    """As `train_backbone`, but returns the float twin, in evaluation mode.
+
+    The loss is the sum over exits of the cross-entropy of one linear head on the latents up to that exit; Adam with decoupled
+    weight decay, one cycle of the learning rate.
+    """
+    names, labels = np.unique(y, return_inverse=True)
+    if x.dtype != np.int8 or x.ndim != 4 or len(x) != len(y) or len(names) < 2:
+        raise DataError(f"{x.dtype} {x.shape} with {len(names)} classes: training needs int8 [n, h, w, c] and 2 or more classes")
+    arch = arch or architecture(x.shape[1:])
+    with deterministic(seed):
+        pixels, targets = to_torch(x) / 127, torch.from_numpy(labels.astype(np.int64))
+        net = FloatBackbone(arch)
+        widths = np.cumsum(arch.latent_sizes).tolist()
+        heads = nn.ModuleList(nn.Linear(width, len(names)) for width in widths)
+        parameters = [*net.parameters(), *heads.parameters()]
+        optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, max(2, steps))
+        for step in range(steps):
+            batch = torch.randint(len(pixels), (BATCH,))
+            latents = net(augment(pixels[batch]))
+            loss = sum(functional.cross_entropy(h(latents[:, :w]), targets[batch]) for h, w in zip(heads, widths, strict=True))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if progress and ((step + 1) % REPORT_EVERY == 0 or step + 1 == steps):
+                progress(step + 1, steps)
+    return net.eval()
+
+
+def to_torch(x: np.ndarray) -> Tensor:
+    """[n, h, w, c] of any number type -> float32 tensor [n, c, h, w]."""
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), dtype=np.float32))
+
+
+def augment(x: Tensor) -> Tensor:
+    """Each image of [n, c, h, w] turned, stretched and shifted a little at random; a signal of one or two rows only shifted."""
+    n, _, h, w = x.shape
+    rotate, stretch = (ROTATE, STRETCH) if min(h, w) > 2 else (0.0, 0.0)
+    angle, wide, high, shear, right, down = torch.rand(6, n) * 2 - 1
+    angle, shear = angle * rotate, shear * rotate
+    down = down * SHIFT if min(h, w) > 2 else down * 0
+    theta = torch.stack(
+        [
+            torch.stack([(1 + wide * stretch) * angle.cos(), shear - angle.sin(), right * SHIFT], 1),
+            torch.stack([angle.sin(), (1 + high * stretch) * angle.cos(), down], 1),
+        ],
+        1,
+    )
+    return functional.grid_sample(x, functional.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+
+
+@contextmanager
+def deterministic(seed: int) -> Iterator[None]:
+    """A private torch random stream from `seed` and a fixed number of threads; both are put back afterwards."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(THREADS)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,79 @@
+"""The host's steps from data to blob, each a function that the command line and the demo share."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tinycl.data import Dataset, take, to_int8
+from tinycl.distil import METHODS
+from tinycl.errors import UserError
+from tinycl.learn.heads import to_fixed, train_head
+from tinycl.model.backbone import IntegerBackbone
+from tinycl.model.export import LADDER, Settings, export
+from tinycl.model.train import train_backbone
+from tinycl.progress import Update
+
+
+def split_classes(data: Dataset, base_count: int | None, seed: int) -> tuple[list[int], list[int]]:
+    """(base labels, unseen labels). Data sets with an order of their own keep it; in the others the seed deals the classes."""
+    count = base_count or data.base_count or max(2, round(0.6 * len(data.classes)))
+    if not 2 <= count < len(data.classes):
+        raise UserError(f"{count} base classes of {len(data.classes)}: --base takes 2 to {len(data.classes) - 1}")
+    order = np.arange(len(data.classes))
+    if data.shuffle_classes:
+        order = np.random.default_rng([seed, len(order)]).permutation(order)
+    return [int(c) for c in order[:count]], [int(c) for c in order[count:]]
+
+
+def base_samples(data: Dataset, base: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(int8 samples [n, h, w, c], labels 0..len(base) - 1 in the order of `base`) of the base classes' training part."""
+    position = np.full(len(data.classes), -1)
+    position[base] = np.arange(len(base))
+    mine = position[data.y_train] >= 0
+    return to_int8(data.x_train[mine], data.low, data.high), position[data.y_train[mine]]
+
+
+def make_backbone(data: Dataset, base: list[int], seed: int, progress: Update) -> IntegerBackbone:
+    """Trained on the base classes only, quantised to int8."""
+    x, y = base_samples(data, base)
+    return train_backbone(x, y, seed=seed, progress=progress)
+
+
+def make_synthetic(
+    data: Dataset, base: list[int], backbone: IntegerBackbone, method: str, per_class: int, seed: int, progress: Update
+) -> np.ndarray:
+    """Synthetic samples of the base classes, int8 [classes, per_class, h, w, c]."""
+    if method not in METHODS:
+        raise UserError(f"no distiller '{method}': choose one of {', '.join(METHODS)}")
+    x, y = base_samples(data, base)
+    made = []
+    for c in range(len(base)):
+        made.append(METHODS[method](x[y == c], per_class, backbone, seed=seed + c))
+        progress(c + 1, len(base))
+    return np.stack(made)
+
+
+def make_blob(
+    data: Dataset,
+    base: list[int],
+    backbone: IntegerBackbone,
+    synthetic: np.ndarray,
+    settings: Settings,
+    ladder: tuple[tuple[int, int], ...] = LADDER,
+) -> bytes:
+    """The blob, with a base head trained on the latents of all base samples."""
+    x, y = base_samples(data, base)
+    head = train_head(backbone.forward(x)[:, : backbone.features(0)], y, len(base), seed=settings.seed)
+    names = [data.classes[c] for c in base]
+    return export(backbone, to_fixed(head), synthetic, names, data.name, data.low, data.high, settings, ladder)
+
+
+def new_samples(data: Dataset, label: int, count: int, seed: int) -> np.ndarray:
+    """`count` training samples of one class as int8 [count, h, w, c]; DataError where there are too few."""
+    x, _ = take(data, count, [label], seed)
+    return to_int8(x, data.low, data.high)
+
+
+def with_room(settings: Settings, classes: int, samples: int) -> Settings:
+    """Settings with room for so many classes and samples per enrolment."""
+    return replace(settings, max_classes=max(settings.max_classes, classes), max_samples=max(2, samples))

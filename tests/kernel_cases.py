@@ -1,0 +1,177 @@
+"""Cases for the kernels, legal and as extreme as a blob, a sample or a training step may make them. Everything comes from
+a NumPy generator, so that a case is its seed: hypothesis and the golden vectors draw from the same source."""
+
+from typing import Any
+
+import numpy as np
+
+from tinycl.shared import blob as b
+from tinycl.shared import fixed as f
+
+Case = tuple[list[list[str]], list[list[Any]]]  # buffers [typecode, hex], calls [function, argument, …]
+ERRORS = [-(1 << 15), 1 << 15, 0, -1, 1]
+
+
+def buffer(code: str, values: Any) -> list[str]:
+    return [code, np.asarray(values, np.int8 if code == "B" else np.int32).tobytes().hex()]
+
+
+def mixed(g: np.random.Generator, n: int, low: int, high: int, extremes: list[int]) -> np.ndarray:
+    """n numbers: extremes only, a third of them extreme, or all of them uniform."""
+    share = g.choice([1.0, 0.3, 0.0])
+    values = g.integers(low, high + 1, n)
+    return np.where(g.random(n) < share, g.choice(extremes, n), values)
+
+
+def int8(g: np.random.Generator, n: int) -> np.ndarray:
+    return mixed(g, n, -128, 127, [-128, 127, 0, -1, 1])
+
+
+def head(g: np.random.Generator, n: int) -> np.ndarray:
+    return mixed(g, n, -f.W_MAX, f.W_MAX, [-f.W_MAX, f.W_MAX, 0, -1, 255, 256, -256])
+
+
+def layout(g: np.random.Generator, most: int = f.MAX_INPUTS) -> tuple[int, int, int, int, int]:
+    """(rows, columns of the first part, of the second part, stride, offset of the inputs)."""
+    rows = int(g.choice([1, 2, 3, 10, f.MAX_CLASSES]))
+    n = int(g.choice([1, 2, 3, 16, 33, most // rows + 1, min(most, 8000 // rows)]))
+    first = int(g.integers(1, n + 1))
+    return rows, first, n - first, 1 + n + int(g.choice([0, 1, 7])), int(g.choice([0, 1, 5]))
+
+
+def conv2d(g: np.random.Generator) -> Case:
+    while True:
+        h, w, stride = int(g.integers(1, 9)), int(g.integers(1, 9)), int(g.integers(1, 4))
+        c, out_c, k = int(g.integers(1, 5)), int(g.integers(1, 5)), int(g.integers(1, 6))
+        pad = int(g.integers(0, k))
+        if h + 2 * pad >= k and w + 2 * pad >= k:
+            break
+    out_h, out_w = (h + 2 * pad - k) // stride + 1, (w + 2 * pad - k) // stride + 1
+    inputs = k * k * c
+    w_at, q_at, layer = int(g.integers(0, 4)), 2 * int(g.integers(0, 2)), int(g.integers(0, 2))
+    kernels = int8(g, inputs * out_c)
+    most = int(g.choice([1000, b.MAX_ACC - inputs * 128 * 128]))
+    bias = mixed(g, out_c, -most, most, [-most, most, 0])
+    worst = int((np.abs(kernels.reshape(out_c, -1)).sum(1) * 128 + np.abs(bias)).max())
+    shift1 = min(30, max(0, worst.bit_length() - 15) + int(g.choice([0, 0, 1, 15])))  # |sum| >> shift1 < 2**15
+    mult = mixed(g, out_c, 0, (1 << 15) - 1, [0, 1, (1 << 15) - 1])
+    table = [0] * b.LAYER_INTS * layer + [b.CONV2D, h, w, c, out_h, out_w, out_c, k, stride, pad, shift1]
+    table += [int(g.choice([1, 8, 15, 30])), w_at, q_at]
+    buffers = [
+        buffer("B", int8(g, h * w * c)),
+        buffer("B", np.concatenate([int8(g, w_at), kernels])),
+        buffer("i", np.concatenate([np.full(q_at, -1), np.stack([bias, mult], 1).ravel()])),
+        buffer("B", np.full(out_h * out_w * out_c + 2, 0x55)),
+        buffer("i", table),
+    ]
+    return buffers, [["conv2d", "b0", "b1", "b2", "b3", "b4", b.LAYER_INTS * layer]]
+
+
+def maxpool2d(g: np.random.Generator) -> Case:
+    h, w, c = (int(v) for v in g.integers(1, 9, 3))
+    k, stride, at = int(g.integers(1, min(h, w) + 1)), int(g.integers(1, 5)), int(g.integers(0, 4))
+    out = ((h - k) // stride + 1) * ((w - k) // stride + 1) * c
+    buffers = [buffer("B", int8(g, h * w * c)), buffer("B", np.full(at + out + 2, 0x55))]
+    return buffers, [["maxpool2d", "b0", h, w, c, k, stride, "b1", at]]
+
+
+def dense(g: np.random.Generator) -> Case:
+    """The first part with the bias, the second added to it, as the hidden units' part of the head is."""
+    rows, first, second, stride, xo = layout(g)
+    buffers = [
+        buffer("w", head(g, rows * stride)),
+        buffer("B", int8(g, xo + first + second)),
+        buffer("w", np.full(rows + 2, 77)),
+    ]
+    return buffers, [
+        ["dense", "b0", stride, rows, 1, "b1", xo, first, "b2"],
+        ["dense", "b0", stride, rows, 1 + first, "b1", xo + first, second, "b2"],
+    ]
+
+
+def relu(g: np.random.Generator) -> Case:
+    n, at = int(g.integers(1, f.MAX_HIDDEN + 1)), int(g.integers(0, 4))
+    most = (f.MAX_INPUTS + 1) << 22
+    z = mixed(g, n, -most, most, [-most, most, 0, -1, (127 << 13) - 1, 127 << 13, (1 << 13) - 1, 1 << 13])
+    return [buffer("w", z), buffer("B", np.full(at + n + 2, 0x55))], [["relu", "b0", n, "b1", at]]
+
+
+def softmax(g: np.random.Generator) -> Case:
+    n = int(g.choice([1, 2, 3, 10, f.MAX_CLASSES]))
+    most = int(g.choice([(f.MAX_INPUTS + 1) << 22, 1 << 23, 1 << 19, 300]))  # from saturated to flat
+    z = mixed(g, n, -most, most, [-most, most, 0, -1])
+    return [buffer("w", z), buffer("w", np.full(n + 2, 77))], [["softmax", "b0", n, "b1"]]
+
+
+def update(g: np.random.Generator) -> Case:
+    rows, first, second, stride, xo = layout(g)
+    buffers = [
+        buffer("w", head(g, rows * stride)),
+        buffer("B", int8(g, xo + first + second)),
+        buffer("w", mixed(g, rows, -(1 << 15), 1 << 15, ERRORS)),
+    ]
+    shift = int(g.integers(0, 16))
+    return buffers, [
+        ["update", "b0", stride, rows, 1 + first, "b1", xo + first, second, "b2", shift],
+        ["update", "b0", stride, rows, 1, "b1", xo, first, "b2", shift],
+    ]
+
+
+def back(g: np.random.Generator) -> Case:
+    """Errors as a softmax makes them: the sum of their absolute values is at most 2."""
+    rows, first, second, stride, at = layout(g, f.MAX_HIDDEN)
+    first = min(first, f.MAX_HIDDEN)
+    e = g.integers(0, (1 << 15) // rows + 1, rows) if g.random() < 0.7 else np.zeros(rows, np.int64)
+    if g.random() < 0.5:
+        e[int(g.integers(rows))] += (1 << 15) - e.sum()
+    e[int(g.integers(rows))] -= 1 << 15
+    units = g.choice([0, 1, 126, 127, 64], at + first)
+    buffers = [
+        buffer("w", head(g, rows * stride)),
+        buffer("w", e),
+        buffer("B", units),
+        buffer("w", np.full(first + 2, 77)),
+    ]
+    return buffers, [["back", "b0", stride, rows, 1 + second, first, "b1", "b2", at, "b3"]]
+
+
+def distance(g: np.random.Generator) -> Case:
+    n, ao, bo = int(g.choice([1, 2, 33, f.MAX_INPUTS])), int(g.integers(0, 4)), int(g.integers(0, 4))
+    return [buffer("B", int8(g, ao + n)), buffer("B", int8(g, bo + n))], [["distance", "b0", ao, "b1", bo, n]]
+
+
+def accumulate(g: np.random.Generator) -> Case:
+    n, xo = int(g.choice([1, 2, 33, f.MAX_INPUTS])), int(g.integers(0, 4))
+    sums = mixed(g, n + 2, -(1 << 20), 1 << 20, [-(4096 << 7), 4096 << 7, 0, -1])
+    return [buffer("B", int8(g, xo + n)), buffer("i", sums)], [["accumulate", "b0", xo, n, "b1"]]
+
+
+def training(
+    g: np.random.Generator, steps: int, inputs: int, units: int, classes: int, shift: int, extreme: bool = False
+) -> Case:
+    """A head with hidden units, trained from where growth leaves it: random U, zero W. Latents are noisy class patterns,
+    or with `extreme` anything that fits into int8, and weights start at their limits."""
+    rows = 4 * classes
+    labels = np.resize(np.arange(classes), rows)
+    patterns = g.integers(0, 128, (classes, inputs))
+    latents = np.clip(patterns[labels] + g.integers(-40, 41, (rows, inputs)), 0, 127)
+    w = np.zeros((classes, 1 + inputs + units), np.int64)
+    u = g.integers(-(1 << 15), 1 << 15, (units, 1 + inputs)) << 4
+    u[:, 0] = 0
+    if extreme:
+        latents = int8(g, latents.size)
+        w, u = head(g, w.size), head(g, u.size)
+    buffers = [
+        buffer("w", w),
+        buffer("w", u),
+        buffer("w", np.zeros(classes)),
+        buffer("w", np.zeros(classes)),
+        buffer("w", np.zeros(units)),
+        buffer("B", np.zeros(inputs + units)),
+        buffer("B", latents),
+        buffer("B", np.resize(labels, steps)),
+    ]
+    return buffers, [["train", *(f"b{i}" for i in range(8)), inputs, units, classes, shift]]
+
+
+KERNELS = (conv2d, maxpool2d, dense, relu, softmax, update, back, distance, accumulate)
