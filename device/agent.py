@@ -43,6 +43,14 @@ def board_id():
             return "unknown"
 
 
+def text_of(payload):
+    """The text of a payload; Refused where it is none."""
+    try:
+        return bytes(payload).decode()
+    except Exception:  # UnicodeError is a ValueError on one side and a class of its own on the other
+        raise Refused("a name of %d bytes that are no text: use UTF-8" % len(payload), errors.FORMAT)
+
+
 class Agent:
     """link: a Link; root: the folder on flash, ending in a slash; kernels: a name, or '' for the best one there is."""
 
@@ -86,10 +94,9 @@ class Agent:
         """Brings back the last state; what is wrong with it is told in HELLO and keeps nobody from sending a new blob."""
         store = self.store
         if store.exists("blob.old"):
-            if store.exists("blob.tcb"):
-                store.remove("blob.old")
-            else:
-                store.rename("blob.old", "blob.tcb")
+            # Cut while another blob was being tried: this one's state and samples are still whole.
+            store.remove("blob.tcb")
+            store.rename("blob.old", "blob.tcb")
         self.boot_or_explain()
 
     def boot_or_explain(self):
@@ -115,9 +122,10 @@ class Agent:
 
     def handle(self, kind, seq, payload):
         if kind == wire.HELLO:
+            self.drop_job()  # without an answer: whoever waited for it is gone
+            self.drop_enrolment()
             self.next_seq = (seq + 1) & 255
             self.answers = []
-            self.drop_enrolment()
             self.answer(seq, self.hello)
             return
         if kind == wire.ABORT:
@@ -202,14 +210,20 @@ class Agent:
 
     def abort(self):
         """Ends whatever is going on; the last good state is back afterwards."""
-        if self.job:
-            self.job.close()
-            self.job = None
-            self.restore()
+        if self.drop_job():
             text = b"stopped by the host; the state before is back: send the request again to start over"
             self.reply(self.job_seq, wire.ERROR, bytes((errors.ABORTED,)) + text)
         self.drop_enrolment()
         self.drop_upload()
+
+    def drop_job(self):
+        """Ends the job at hand and brings the last good state back; False where there was none."""
+        if not self.job:
+            return False
+        self.job.close()
+        self.job = None
+        self.restore()
+        return True
 
     # what the board is
 
@@ -289,7 +303,7 @@ class Agent:
         return json.dumps([[replay.name(c), replay.counts[c]] for c in range(first, min(first + 16, replay.classes))]).encode()
 
     def choose_kernels(self, payload):
-        name = bytes(payload).decode()
+        name = text_of(payload)
         if name not in self.available:
             raise Refused(
                 "no %s kernels on this firmware: choose one of %s" % (name, ", ".join(self.available)), errors.UNKNOWN_REQUEST
@@ -323,13 +337,20 @@ class Agent:
     # objects
 
     def object_open(self, payload):
-        """bytes u32, CRC-32 u32: begins an upload. Answers with the size of a block."""
+        """bytes u32, CRC-32 u32: begins an upload, or goes on with one that a lost session left. Answers with the size of
+        a block and the byte to go on from, both u32."""
         if len(payload) != 8:
             raise Refused("an upload is opened with 8 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
         if self.enrolling is not None:
             self.busy()
-        self.drop_upload()
         size, crc = struct.unpack("<II", payload)
+        if self.upload and self.upload[1:3] == [size, crc]:
+            done = self.upload[3]
+            if done < size:
+                done -= done % BLOCK_BYTES
+                self.upload[3] = done
+            return struct.pack("<II", BLOCK_BYTES, done)
+        self.drop_upload()
         if not 0 < size <= b.MAX_BLOB_BYTES:
             raise Refused(
                 "an object of %d bytes, 1 to %d are possible: send a smaller one" % (size, b.MAX_BLOB_BYTES), errors.NO_ROOM
@@ -341,15 +362,15 @@ class Agent:
                 raise Refused(
                     "an object of %d bytes, the flash has %d free: remove files from the board" % (size, room), errors.NO_ROOM
                 )
-        self.upload = [open(self.store.path("upload.tmp"), "wb"), size, crc, 0, bytearray(BLOCK_BYTES), 0]
-        return struct.pack("<I", BLOCK_BYTES)
+        self.upload = [open(self.store.path("upload.tmp"), "wb"), size, crc, 0, bytearray(BLOCK_BYTES)]
+        return struct.pack("<II", BLOCK_BYTES, 0)
 
     def object_data(self, payload):
         """offset u32, bytes: the next piece, which must not cross a block. The answer to a block's last piece comes after
         the block is on flash, so that nothing is under way while flash is written."""
         if not self.upload:
             raise Refused("no upload is open: open one first", errors.SEQUENCE)
-        f, size, crc, done, block, found = self.upload
+        f, size, _, done, block = self.upload
         offset = struct.unpack_from("<I", payload)[0] if len(payload) >= 4 else -1
         n = len(payload) - 4
         room = min(BLOCK_BYTES - done % BLOCK_BYTES, size - done)
@@ -362,16 +383,14 @@ class Agent:
         done += n
         self.upload[3] = done
         if done % BLOCK_BYTES == 0 or done == size:
-            part = memoryview(block)[: start + n]
-            f.write(part)
-            self.upload[5] = crc32(part, found) & 0xFFFFFFFF
+            f.write(memoryview(block)[: start + n])
         return struct.pack("<I", done)
 
     def object_close(self, payload):
         """Verifies the upload by its CRC-32, read back from flash."""
         if not self.upload:
             raise Refused("no upload is open: open one first", errors.SEQUENCE)
-        f, size, crc, done, block, _ = self.upload
+        f, size, crc, done, block = self.upload
         if done != size:
             raise Refused("the upload has %d of %d bytes: send the rest" % (done, size), errors.TOO_FEW)
         f.close()
@@ -408,16 +427,16 @@ class Agent:
         plan.fit(blob, self.free() + self.freed_by_swap(), self.kernels.WEIGHT_BYTES)
         yield {"t": "checked", "blob": blob.id}
         self.release()
-        self.trying = True
         if store.exists("blob.tcb"):
             store.rename("blob.tcb", "blob.old")
+        self.trying = True
         store.rename("upload.tmp", "blob.tcb")
         blob = None
         yield from self.boot(fresh=True)
         store.commit(self.learner)
-        store.sweep(self.learner.replay)
-        store.remove("blob.old")
+        store.remove("blob.old")  # from here on the new blob is the one; a cut before brings back the old one and its state
         self.trying = False
+        store.sweep(self.learner.replay)
         self.trouble = ""
         learner = self.learner
         yield {"t": "done", "blob": learner.blob.id, "top": learner.top, "plan_bytes": self.freed_by_swap()}
@@ -489,7 +508,7 @@ class Agent:
             )
         blob = learner.blob
         count = struct.unpack_from("<H", payload)[0]
-        name = bytes(payload[2:]).decode()
+        name = text_of(payload[2:])
         b.check_name(name)
         known = learner.replay.names
         if name in known:

@@ -11,13 +11,17 @@ WINDOW_BYTES = 2048  # USB and pseudo-terminals hold back what does not fit; a U
 
 def main():
     time.sleep_ms(0 if sys.platform == "linux" else 1000)
-    gc.collect()
+    # Compiling leaves garbage between what stays; collected often, what stays lies close together at the bottom of the heap
+    # and the plan's largest buffer finds room in one piece (measured: 135 kB of 240 instead of 70).
+    gc.threshold(4096)
     from agent import Agent
     from link import Link
 
     kernels = sys.argv[1] if len(sys.argv) > 1 else ""
     link = Link(sys.stdin.buffer, sys.stdout.buffer, sys.stdin, sys.stdout, WINDOW_BYTES)
     agent = Agent(link, "", kernels)
+    gc.collect()
+    gc.threshold(-1)  # from here on between batches, or when memory is short
     micropython.kbd_intr(-1)  # a byte 0x03 is data for the length of the session
     try:
         agent.start()

@@ -123,9 +123,11 @@ class Store:
         """
         found = self.begin()
         while found:
+            sequence, slot = found.pop()
             try:
-                with open(self.path(found.pop()[1]), "rb") as f:
+                with open(self.path(slot), "rb") as f:
                     if self._apply(f, learner):
+                        self.sequence = sequence  # the next commit goes to the other slot, which was of no use
                         return True
             except (OSError, ValueError, FormatError):  # its samples are not there or not whole: the older slot may serve
                 pass

@@ -81,7 +81,7 @@ def dense(g: np.random.Generator) -> Case:
     buffers = [
         buffer("w", head(g, rows * stride)),
         buffer("B", int8(g, xo + first + second)),
-        buffer("w", np.full(rows + 2, 77)),
+        buffer("z", np.full(rows + 2, 77)),
     ]
     return buffers, [
         ["dense", "b0", stride, rows, 1, "b1", xo, first, "b2"],
@@ -93,14 +93,14 @@ def relu(g: np.random.Generator) -> Case:
     n, at = int(g.integers(1, f.MAX_HIDDEN + 1)), int(g.integers(0, 4))
     most = (f.MAX_INPUTS + 1) << 22
     z = mixed(g, n, -most, most, [-most, most, 0, -1, (127 << 13) - 1, 127 << 13, (1 << 13) - 1, 1 << 13])
-    return [buffer("w", z), buffer("B", np.full(at + n + 2, 0x55))], [["relu", "b0", n, "b1", at]]
+    return [buffer("z", z), buffer("B", np.full(at + n + 2, 0x55))], [["relu", "b0", n, "b1", at]]
 
 
 def softmax(g: np.random.Generator) -> Case:
     n = int(g.choice([1, 2, 3, 10, f.MAX_CLASSES]))
     most = int(g.choice([(f.MAX_INPUTS + 1) << 22, 1 << 23, 1 << 19, 300]))  # from saturated to flat
     z = mixed(g, n, -most, most, [-most, most, 0, -1])
-    return [buffer("w", z), buffer("w", np.full(n + 2, 77))], [["softmax", "b0", n, "b1"]]
+    return [buffer("z", z), buffer("e", np.full(n + 2, 77))], [["softmax", "b0", n, "b1"]]
 
 
 def update(g: np.random.Generator) -> Case:
@@ -108,7 +108,7 @@ def update(g: np.random.Generator) -> Case:
     buffers = [
         buffer("w", head(g, rows * stride)),
         buffer("B", int8(g, xo + first + second)),
-        buffer("w", mixed(g, rows, -(1 << 15), 1 << 15, ERRORS)),
+        buffer("e", mixed(g, rows, -(1 << 15), 1 << 15, ERRORS)),
     ]
     shift = int(g.integers(0, 16))
     return buffers, [
@@ -128,9 +128,9 @@ def back(g: np.random.Generator) -> Case:
     units = g.choice([0, 1, 126, 127, 64], at + first)
     buffers = [
         buffer("w", head(g, rows * stride)),
-        buffer("w", e),
+        buffer("e", e),
         buffer("B", units),
-        buffer("w", np.full(first + 2, 77)),
+        buffer("e", np.full(first + 2, 77)),
     ]
     return buffers, [["back", "b0", stride, rows, 1 + second, first, "b1", "b2", at, "b3"]]
 
@@ -164,14 +164,31 @@ def training(
     buffers = [
         buffer("w", w),
         buffer("w", u),
-        buffer("w", np.zeros(classes)),
-        buffer("w", np.zeros(classes)),
-        buffer("w", np.zeros(units)),
+        buffer("z", np.zeros(classes)),
+        buffer("e", np.zeros(classes)),
+        buffer("z", np.zeros(units)),
         buffer("B", np.zeros(inputs + units)),
         buffer("B", latents),
         buffer("B", np.resize(labels, steps)),
     ]
     return buffers, [["train", *(f"b{i}" for i in range(8)), inputs, units, classes, shift]]
+
+
+def logits(case: Case, after: list[str], latents: np.ndarray) -> Case:
+    """What a head that `training` left as `after` says to latent rows [n, inputs]: n buffers of logits, from b4 on."""
+    inputs, units, classes = case[1][0][9:12]
+    stride, n = 1 + inputs + units, len(latents)
+    buffers = [["w", after[0]], ["w", after[1]], buffer("z", np.zeros(units + 1)), buffer("B", np.zeros(units + 1))]
+    buffers += [buffer("z", np.zeros(classes)) for _ in latents] + [buffer("B", row) for row in latents]
+    calls: list[list[Any]] = []
+    for i in range(n):
+        z, x = f"b{4 + i}", f"b{4 + n + i}"
+        calls.append(["dense", "b0", stride, classes, 1, x, 0, inputs, z])
+        if units:
+            calls.append(["dense", "b1", 1 + inputs, units, 1, x, 0, inputs, "b2"])
+            calls.append(["relu", "b2", units, "b3", 0])
+            calls.append(["dense", "b0", stride, classes, 1 + inputs, "b3", 0, units, z])
+    return buffers, calls
 
 
 KERNELS = (conv2d, maxpool2d, dense, relu, softmax, update, back, distance, accumulate)

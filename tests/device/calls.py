@@ -1,11 +1,16 @@
 # How the tests call kernels from data: buffers travel as [typecode, hex], calls as [function, argument, …] where an
 # argument is a number, or the name "b0", "b1", … of a buffer. The same on MicroPython and, with NumPy, on the host.
 #
-# Typecodes: B bytes; i int32; w weights, logits or errors in the kernels' own form, as int32 at 20 fraction bits.
+# Typecodes: B bytes; i int32; w weights, z logits, e errors: int32 with the fraction bits of shared/fixed.py, which
+# float kernels get and give as the numbers they stand for.
 from array import array
 from binascii import hexlify, unhexlify
 
 from learner import Learner
+
+from shared.fixed import E_FRAC, W_FRAC, Z_FRAC
+
+FRAC = {"w": W_FRAC, "z": Z_FRAC, "e": E_FRAC}
 
 
 class Head:
@@ -22,13 +27,19 @@ def load(code, text, kernels):
     ints = array("i", data)
     if code == "i":
         return ints
-    w = kernels.weights(len(ints))
-    kernels.adopt(w, ints)
+    w = kernels.weights(len(ints)) if code == "w" else kernels.vector(len(ints))
+    if code == "w" or isinstance(kernels.ONE, int):
+        kernels.adopt(w, 0, ints)
+    else:
+        for i in range(len(ints)):
+            w[i] = ints[i] / (1 << FRAC[code])
     return w
 
 
 def save(code, buffer, kernels):
-    return hexlify(kernels.export(buffer) if code == "w" else buffer).decode()
+    if code in ("z", "e") and isinstance(kernels.ONE, float):
+        buffer = array("i", [int(v * (1 << FRAC[code])) for v in buffer])
+    return hexlify(kernels.export(buffer, 0, len(buffer)) if code == "w" else buffer).decode()
 
 
 def train(kernels, head, hidden, logits, errors, hidden_errors, features, latents, labels, inputs, units, classes, shift):

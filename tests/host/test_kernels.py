@@ -6,42 +6,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import kernel_cases
+import kernel_server
 import numpy as np
 import pytest
 from calls import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_server import Answer, Serve
 
 from tinycl.learn import kernels as reference
 
 VECTORS = Path(__file__).parent.parent / "vectors"
-Answer = tuple[list[str], list[int | None]]
-Serve = Callable[[str, kernel_cases.Case], Answer]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serve(micropython: str, flash: Path) -> Iterator[Serve]:
     """serve(implementation, case) on one MicroPython that stays up for all tests."""
-    process = subprocess.Popen(
-        [micropython, "-X", "heapsize=4m", "serve_kernels.py"],
-        cwd=flash,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    )
-    assert process.stdin and process.stdout
-    stdin, stdout = process.stdin, process.stdout
-
-    def ask(implementation: str, case: kernel_cases.Case) -> Answer:
-        stdin.write(json.dumps({"implementation": implementation, "buffers": case[0], "calls": case[1]}) + "\n")
-        answer = json.loads(stdout.readline())
-        assert "error" not in answer, answer["error"]
-        return answer["buffers"], answer["returned"]
-
-    yield ask
-    stdin.close()
-    assert process.wait(10) == 0
+    with kernel_server.serving(micropython, flash) as ask:
+        yield ask
 
 
 def numpy_gives(case: kernel_cases.Case) -> Answer:

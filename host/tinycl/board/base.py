@@ -69,5 +69,5 @@ class Board(ABC):
     def connect(self) -> None:
         """Opens the port and says hello."""
         self.link = Link(self.open_port())
+        self.client = Client(self.link)  # before hello: where that fails, both still speak of the same port
         self.link.hello(deadline_s=10.0)
-        self.client = Client(self.link)

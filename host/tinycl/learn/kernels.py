@@ -86,9 +86,7 @@ def softmax(z: np.ndarray, n: int, e: np.ndarray) -> None:
     e[:n] = v * ((1 << 30) // v.sum()) >> f.E_FRAC
 
 
-def update(
-    w: np.ndarray, stride: int, rows: int, col: int, x: np.ndarray, xo: int, n: int, e: np.ndarray, shift: int
-) -> None:
+def update(w: np.ndarray, stride: int, rows: int, col: int, x: np.ndarray, xo: int, n: int, e: np.ndarray, shift: int) -> None:
     """w -= (e x) >> shift, clamped to +-W_MAX; the bias too if col is 1."""
     err = e[:rows].astype(np.int64)[:, None]
     keep = err == 0
@@ -98,9 +96,7 @@ def update(
             break
 
 
-def back(
-    w: np.ndarray, stride: int, rows: int, col: int, n: int, e: np.ndarray, h: np.ndarray, ho: int, g: np.ndarray
-) -> None:
+def back(w: np.ndarray, stride: int, rows: int, col: int, n: int, e: np.ndarray, h: np.ndarray, ho: int, g: np.ndarray) -> None:
     """g = (w >> 12)^T e at E_FRAC, clamped to +-1; 0 where the ReLU is flat."""
     acc = _word((_rows(w, stride, rows, col, n).astype(np.int64) >> f.BACK_SHIFT).T @ e[:rows].astype(np.int64))
     unit = _int8(h, ho, n)

@@ -1,5 +1,6 @@
 """What a host asks of a board, as methods: blob, enrolment, prediction, status. Depends on Link and the shared files."""
 
+import contextlib
 import struct
 from binascii import crc32
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycl.link.errors import BoardSilent, LinkError
 from tinycl.link.link import SILENCE_S, Event, Link
 from tinycl.shared import wire
 
@@ -38,20 +40,29 @@ class Client:
 
     def send_blob(self, blob: bytes, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Uploads a blob, has the board verify and activate it; returns its summary."""
-        self.link.request(wire.OBJECT_OPEN, struct.pack("<II", len(blob), crc32(blob)))
-        for at in range(0, len(blob), self._block()):
-            block = blob[at : at + self._block()]
+        try:
+            self._upload(blob, progress)
+        except BoardSilent:  # once more from the last good block
+            self.link.hello()
+            self._upload(blob, progress)
+        return self.link.request_json(wire.ACTIVATE, silence_s=TRAIN_SILENCE_S)
+
+    def _upload(self, blob: bytes, progress: Callable[[int, int], None] | None) -> None:
+        start = self.link.request(wire.OBJECT_OPEN, struct.pack("<II", len(blob), crc32(blob)))
+        block, at = struct.unpack("<II", start)
+        while at < len(blob):
+            end = min(at + block, len(blob))
             pieces = [
-                (wire.OBJECT_DATA, struct.pack("<I", at + start) + block[start : start + self._chunk(4)])
-                for start in range(0, len(block), self._chunk(4))
+                (wire.OBJECT_DATA, struct.pack("<I", i) + blob[i : min(i + self._chunk(4), end)])
+                for i in range(at, end, self._chunk(4))
             ]
             # The answer to the last piece is the credit for the next block: flash was written in between.
             for _ in self.link.stream(pieces):
                 pass
+            at = end
             if progress:
-                progress(min(at + len(block), len(blob)), len(blob))
+                progress(at, len(blob))
         self.link.request(wire.OBJECT_CLOSE)
-        return self.link.request_json(wire.ACTIVATE, silence_s=TRAIN_SILENCE_S)
 
     def enrol(
         self,
@@ -65,7 +76,8 @@ class Client:
             self.send_samples(x)
             return self.train(on_event)
         except BaseException:  # Ctrl-C too: the board goes back to its last good state
-            self.link.recover()
+            with contextlib.suppress(LinkError):  # the first error tells the most
+                self.link.recover()
             raise
 
     def open_enrolment(self, name: str, samples: int) -> None:
@@ -73,10 +85,10 @@ class Client:
         self.link.request(wire.ENROL_OPEN, struct.pack("<H", min(samples, 65535)) + name.encode())
 
     def send_samples(self, x: np.ndarray) -> int:
-        """Streams samples of the open enrolment; returns how many the board has."""
+        """Sends samples of the open enrolment; returns how many the board has."""
         have = 0
-        for answer in self.link.stream((wire.ENROL_DATA, part) for part in self._parts(x)):
-            have = struct.unpack("<H", answer)[0]
+        for part in self._parts(x):  # one at a time: the board writes each to flash before it answers
+            have = struct.unpack("<H", self.link.request(wire.ENROL_DATA, part))[0]
         return have
 
     def train(self, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
@@ -87,9 +99,7 @@ class Client:
         """Calls off an enrolment or a training; the last good state is back."""
         self.link.recover()
 
-    def predict(
-        self, x: np.ndarray, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, x: np.ndarray, progress: Callable[[int, int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(class number [n] uint8, certainty [n] float 0..1): the board's own predictions."""
         self.link.request(wire.PREDICT_OPEN)
         out = bytearray()
@@ -107,9 +117,6 @@ class Client:
 
     def _chunk(self, used: int) -> int:
         return wire.max_payload(self.link.window) - used
-
-    def _block(self) -> int:
-        return int(self.link.board["block"])
 
 
 __all__ = ["SILENCE_S", "Client"]

@@ -24,5 +24,9 @@ class BoardGone(LinkError):
     """The port vanished: unplugged, or the board's process ended."""
 
 
+class BoardReset(LinkError):
+    """The board started over in the middle of a session: what was open is gone, what was committed is there."""
+
+
 class ProtocolMismatch(LinkError):
     """Host and board speak different versions of the protocol."""

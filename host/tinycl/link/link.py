@@ -10,12 +10,22 @@ from typing import Any
 
 import serial
 
-from tinycl.link.errors import BoardGone, BoardRefused, BoardSilent, LinkError, ProtocolMismatch
+from tinycl.link.errors import BoardGone, BoardRefused, BoardReset, BoardSilent, LinkError, ProtocolMismatch
 from tinycl.shared import wire
+
+# What pyserial lets through where the port went away under it.
+_GONE: tuple[type[Exception], ...] = (OSError, TypeError)
+try:
+    import termios
+
+    _GONE += (termios.error,)
+except ImportError:  # not a POSIX system
+    pass
 
 RETRY_S = 0.5  # the oldest unanswered request is repeated after this long without a frame
 SILENCE_S = 5.0  # no frame at all for this long is a failure
 FIRST_WINDOW_BYTES = 64  # what any board can take before its HELLO has told more
+MAX_FILLER_BYTES = 2048
 MAX_LINE_BYTES = wire.HEAD_BYTES + wire.MAX_BODY
 
 Event = dict[str, Any]
@@ -25,7 +35,7 @@ class Link:
     """A session with one board over an open port (pyserial's interface; its timeouts are set here).
 
     on_event is called with each event of the board as a dict; a function given to a single call takes precedence.
-    Raises BoardSilent, BoardGone, BoardRefused; after any of them `recover` brings the line back into step.
+    Raises BoardSilent, BoardGone, BoardReset, BoardRefused; after any of them `recover` brings the line back into step.
     """
 
     def __init__(self, port: serial.SerialBase, on_event: Callable[[Event], None] | None = None):
@@ -46,25 +56,9 @@ class Link:
 
     def hello(self, deadline_s: float = SILENCE_S) -> dict[str, Any]:
         """Starts a session; returns what the board says it is (see WIRE.md). Drops what a former session left open."""
-        end = time.monotonic() + deadline_s
         self._drain()
-        attempt = 0
-        while True:
-            self.seq = (self.seq + 1) & 255
-            # After a first try in vain the board may sit in the middle of a frame that was cut: fill it up.
-            filler = bytes([wire.SYNC]) * (self.window if attempt else 0)
-            self._write(filler + wire.encode(wire.HELLO, self.seq))
-            answer = self._answer_to(self.seq, min(end, time.monotonic() + RETRY_S))
-            if answer is not None:
-                break
-            attempt += 1
-            if time.monotonic() > end:
-                raise BoardSilent(
-                    f"no HELLO from the board within {deadline_s:g} s ({attempt} tries): check that the agent runs "
-                    "and that no other program has the port, or reset the board"
-                )
-        self.seq = (self.seq + 1) & 255
-        board = _json(answer)
+        self.events = -1
+        board = _json(self._ask(wire.HELLO, deadline_s))
         if board.get("protocol") != wire.VERSION:
             raise ProtocolMismatch(
                 f"the board (agent {board.get('agent')}) speaks protocol {board.get('protocol')}, this host {wire.VERSION}: "
@@ -77,20 +71,11 @@ class Link:
         self.board = board
         return board
 
-    def abort(self, deadline_s: float = SILENCE_S) -> None:
-        """Stops whatever the board is doing; its last good state is back when this returns."""
-        end = time.monotonic() + deadline_s
-        while time.monotonic() < end:
-            self._write(wire.encode(wire.ABORT, self.seq))
-            if self._answer_to(self.seq, time.monotonic() + RETRY_S) is not None:
-                return
-        raise BoardSilent(f"the board did not answer ABORT within {deadline_s:g} s: reset it; its last commit is safe")
-
     def recover(self, deadline_s: float = SILENCE_S) -> dict[str, Any]:
         """Back into step after a failure: abort what runs, drop what is on the line, say HELLO anew."""
         end = time.monotonic() + deadline_s
         self._drain()
-        self.abort(deadline_s)
+        self._ask(wire.ABORT, deadline_s)
         return self.hello(max(1.0, end - time.monotonic()))
 
     # requests
@@ -147,22 +132,29 @@ class Link:
                 return
             frame = self._next_frame()
             now = time.monotonic()
+            if (frame is None or frame[0] == wire.NAK) and now - heard > silence_s:
+                raise BoardSilent(
+                    f"no answer from the board for {silence_s:g} s after request 0x{flying[0][1]:02x}: "
+                    "it hangs or was cut off; reconnect, its last commit is safe"
+                )
             if frame is None:
-                if now - heard > silence_s:
-                    raise BoardSilent(
-                        f"no frame from the board for {silence_s:g} s after request 0x{flying[0][1]:02x}: "
-                        "it hangs or was cut off; reconnect, its last commit is safe"
-                    )
                 if now - max(heard, sent) > RETRY_S:
                     self._write(flying[0][2])
                     self.repeats += 1
                     sent = now
                 continue
-            heard = now
             kind, seq, payload = frame
+            if kind != wire.NAK:  # a board that only ever asks again gets nowhere
+                heard = now
             if kind == wire.EVENT:
                 self._event(seq, payload, on_event)
+                heard = time.monotonic()  # a listener may take its time
             elif kind == wire.NAK and payload:
+                if (self.seq - payload[0]) & 255 > 2 * wire.IN_FLIGHT:
+                    raise BoardReset(
+                        f"the board waits for request number {payload[0]}, this session is at {self.seq}: it was reset or "
+                        "another program spoke to it; reconnect, its last commit is safe"
+                    )
                 at = next((i for i, f in enumerate(flying) if f[0] == payload[0]), None)
                 if at is not None and now - nak_at > RETRY_S / 5:
                     for flight in list(flying)[at:]:
@@ -177,8 +169,34 @@ class Link:
                         refused = refused or _refusal(payload)
                     elif refused is None:
                         yield payload
+                        heard = time.monotonic()
 
     # the line
+
+    def _ask(self, kind: int, deadline_s: float) -> bytes:
+        """HELLO or ABORT, which are outside the sequence: asked under a new number each time until one is answered."""
+        end = time.monotonic() + deadline_s
+        attempt = 0
+        while True:
+            self.seq = (self.seq + 1) & 255
+            line = wire.encode(kind, self.seq)
+            if attempt:
+                # The board may sit in the middle of a frame that was cut: fill it up. Of a board that is not known yet
+                # even the window isn't, so the filler doubles, up to what the slowest line carries between two tries.
+                fill = self.window - len(line) if self.board else min(FIRST_WINDOW_BYTES << attempt, MAX_FILLER_BYTES)
+                line = bytes([wire.SYNC]) * fill + line
+            self._write(line)
+            answer = self._answer_to(self.seq, min(end, time.monotonic() + RETRY_S))
+            if answer is not None:
+                self.seq = (self.seq + 1) & 255
+                return answer
+            attempt += 1
+            if time.monotonic() >= end:
+                what = "HELLO" if kind == wire.HELLO else "answer to ABORT"
+                raise BoardSilent(
+                    f"no {what} from the board within {deadline_s:g} s ({attempt} tries): check that the agent runs and that "
+                    "no other program has the port, or reset the board; its last commit is safe"
+                )
 
     def _answer_to(self, seq: int, end: float) -> bytes | None:
         while time.monotonic() < end:
@@ -203,7 +221,7 @@ class Link:
         if not self.frames:
             try:
                 data = self.port.read(max(1, self.port.in_waiting))
-            except (OSError, TypeError) as e:  # pyserial raises TypeError where the descriptor vanished under it
+            except _GONE as e:
                 raise BoardGone(f"the port is gone ({e}): plug the board in again; its last commit is safe") from e
             self.frames.extend(self.decoder.feed(data))
         return self.frames.popleft() if self.frames else None
@@ -215,13 +233,13 @@ class Link:
             raise BoardSilent(
                 f"the board took no bytes for {SILENCE_S:g} s: it hangs; reset it, its last commit is safe"
             ) from e
-        except OSError as e:
+        except _GONE as e:
             raise BoardGone(f"the port is gone ({e}): plug the board in again; its last commit is safe") from e
 
     def _drain(self) -> None:
         try:
             self.port.reset_input_buffer()
-        except OSError as e:
+        except _GONE as e:
             raise BoardGone(f"the port is gone ({e}): plug the board in again; its last commit is safe") from e
         self.frames.clear()
         self.decoder.n = 0

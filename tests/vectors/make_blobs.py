@@ -1,0 +1,363 @@
+"""Makes tiny.tcb, a small good blob, and blobs/, hostile ones that each break one rule of shared/BLOB.md; their names say
+which. Also the builder of small blobs for other tests. Everything follows from a fixed seed. Depends on tinycl.shared.
+
+usage: python tests/vectors/make_blobs.py
+"""
+
+import random
+import struct
+from binascii import crc32
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tinycl.shared import blob as b
+
+HERE = Path(__file__).parent
+SIDE, CHANNELS = 4, 4
+NAMES = ("north-west", "nord-östlich")
+META = {
+    "in_h": SIDE,
+    "in_w": SIDE,
+    "in_c": 1,
+    "base_classes": 2,
+    "max_classes": 4,
+    "base_per_class": 6,
+    "per_class": 6,
+    "max_samples": 12,
+    "q_low": 0,
+    "q_high": 127,
+    "target_permille": 0,
+    "epochs": 4,
+    "patience": 2,
+    "shift_first": 4,
+    "shift_last": 6,
+    "low": 0.0,
+    "high": 1.0,
+    "seed": 7,
+    "holdout_every": 3,
+    "refit_epochs": 1,
+    "dataset": b"quadrants",
+}
+
+
+def samples(quadrant: int, n: int, seed: int = 1) -> bytes:
+    """n samples of 4x4 whose given quadrant (0..3) is bright: classes that a tiny model can tell apart."""
+    rng = random.Random(100 * seed + quadrant)
+    out = bytearray()
+    for _ in range(n):
+        for y in range(SIDE):
+            for x in range(SIDE):
+                bright = y // 2 == quadrant // 2 and x // 2 == quadrant % 2
+                out.append(rng.randrange(90, 128) if bright else rng.randrange(0, 30))
+    return bytes(out)
+
+
+def ints(*values: int) -> bytes:
+    return b"".join(struct.pack("<i", v) for v in values)
+
+
+def layer(op: int, shape_in: tuple[int, int, int], shape_out: tuple[int, int, int], *rest: int) -> bytes:
+    """One record of LAYR; rest: kernel, stride, pad, shift1, shift2, w_at, q_at."""
+    values = (op, *shape_in, *shape_out, *rest)
+    return ints(*values, *[0] * (b.LAYER_INTS - len(values)))
+
+
+def sections(**meta: object) -> dict[str, bytes]:
+    """The sections of the tiny blob (two convolutions, two exits, three rungs), with META fields replaced by name."""
+    rng = random.Random(3)
+    fields = {**META, **meta}
+    base, per_class = int(fields["base_classes"]), int(fields["base_per_class"])
+    c = CHANNELS
+    weights = [9 * c, 9 * c * c]
+    quant = b"".join(ints(rng.randrange(-2000, 2000), 1 << 13) for _ in range(2 * c))
+    return {
+        "META": b.pack_meta(**fields),
+        "NAME": b.pack_names(NAMES[:base]),
+        "LAYR": layer(b.CONV2D, (4, 4, 1), (4, 4, c), 3, 1, 1, 4, 15, 0, 0)
+        + layer(b.CONV2D, (4, 4, c), (2, 2, c), 3, 2, 1, 5, 15, weights[0], 2 * c),
+        "EXIT": ints(1, 2, 4 * c, 16 * weights[0]) + ints(2, 2, c, 16 * weights[0] + 4 * weights[1]),
+        "RUNG": ints(0, 0, 4 * c, 640) + ints(0, 4, 4 * c, 712) + ints(1, 4, 5 * c, 1300),
+        "WGHT": bytes(rng.randrange(-64, 65) & 255 for _ in range(sum(weights))),
+        "QUAN": quant,
+        "HEAD": b"".join(ints(rng.randrange(-(1 << 16), 1 << 16)) for _ in range(base * (1 + 4 * c))),
+        "RAWS": b"".join(samples(q, per_class) for q in range(base)),
+    }
+
+
+def tiny(**meta: object) -> bytes:
+    """The tiny blob."""
+    return b.pack(sections(**meta))
+
+
+def reseal(data: bytes) -> bytes:
+    """The same bytes with every checksum made right again: hostile content that no CRC gives away."""
+    out = bytearray(data)
+    count = struct.unpack_from("<H", out, 6)[0]
+    end = b.HEADER_BYTES + b.ENTRY_BYTES * count
+    for entry in range(b.HEADER_BYTES, min(end, len(out) - b.ENTRY_BYTES + 1), b.ENTRY_BYTES):
+        at, n = struct.unpack_from("<II", out, entry + 4)
+        struct.pack_into("<I", out, entry + 12, crc32(out[at : at + n]))
+    table = bytes(out[b.HEADER_BYTES : end])
+    struct.pack_into("<I", out, 12, crc32(table))
+    struct.pack_into("<I", out, 16, crc32(bytes(out[:16]) + bytes(4) + table))
+    return bytes(out)
+
+
+def entry_of(data: bytes, kind: str) -> int:
+    """Where the table entry of a section begins."""
+    return data.index(kind.encode(), b.HEADER_BYTES)
+
+
+def poke(kind: str, at: int, layout: str, *values: object) -> bytes:
+    """The tiny blob with something else at byte `at` of a section, checksums right."""
+    data = bytearray(tiny())
+    start = struct.unpack_from("<I", data, entry_of(data, kind) + 4)[0]
+    struct.pack_into(layout, data, start + at, *values)
+    return reseal(bytes(data))
+
+
+def poke_int(kind: str, number: int, value: int) -> bytes:
+    return poke(kind, 4 * number, "<i", value)
+
+
+def poke_meta(field: str, value: object) -> bytes:
+    at = struct.calcsize("<" + "".join(_meta_codes()[: b.META_FIELDS.index(field)]))
+    return poke("META", at, "<" + _meta_codes()[b.META_FIELDS.index(field)], value)
+
+
+def _meta_codes() -> list[str]:
+    return [*b.META_FORMAT[1:-3], b.META_FORMAT[-3:]]
+
+
+def with_section(**changed: bytes | None) -> bytes:
+    """The tiny blob with whole sections replaced, or left out where None."""
+    parts = {**sections(), **changed}
+    return b.pack({kind: data for kind, data in parts.items() if data is not None})
+
+
+def in_table(kind: str, field: int, value: int) -> bytes:
+    """The tiny blob with another offset (field 1) or length (field 2) in the table, checksums right."""
+    data = bytearray(tiny())
+    struct.pack_into("<I", data, entry_of(data, kind) + 4 * field, value)
+    return reseal(bytes(data))
+
+
+def _header(at: int, layout: str, value: object, seal: bool = True) -> bytes:
+    data = bytearray(tiny())
+    struct.pack_into(layout, data, at, value)
+    return reseal(bytes(data)) if seal else bytes(data)
+
+
+def _cut(n: int, claim: bool) -> bytes:
+    data = bytearray(tiny()[:n])
+    if claim:
+        struct.pack_into("<I", data, 8, n)
+    return reseal(bytes(data)) if claim else bytes(data)
+
+
+def hostile() -> Iterator[tuple[str, bytes]]:
+    """(what is wrong, blob)."""
+    good = tiny()
+    size = len(good)
+    raws = struct.unpack_from("<II", good, entry_of(good, "RAWS") + 4)
+    quan = struct.unpack_from("<II", good, entry_of(good, "QUAN") + 4)
+    table_end = b.HEADER_BYTES + b.ENTRY_BYTES * 9
+    layr = b.LAYER_INTS  # the second layer's first int
+    yield "empty", b""
+    yield "cut-in-header", good[: b.HEADER_BYTES - 1]
+    yield "cut-after-header", good[: b.HEADER_BYTES]
+    yield "cut-in-table", good[: table_end - 5]
+    yield "cut-after-table", good[:table_end]
+    yield "cut-by-one-byte", good[:-1]
+    yield "cut-and-length-matched", _cut(raws[0] + 10, True)
+    yield "longer-than-it-says", good + b"\0"
+    yield "magic-wrong", _header(0, "<4s", b"TCLA")
+    yield "not-a-blob", bytes(range(256)) * 3
+    yield "version-0", _header(4, "<H", 0)
+    yield "version-2", _header(4, "<H", 2)
+    yield "header-crc-wrong", _header(16, "<I", 0x12345678, seal=False)
+    yield "id-wrong", _id_wrong()
+    yield "no-sections", _header(6, "<H", 0)
+    yield "sections-17", _header(6, "<H", 17)
+    yield "sections-65535", _header(6, "<H", 65535)
+    yield "length-huge", _header(8, "<I", 0xFFFFFFFF)
+    yield "section-crc-wrong", good[: raws[0]] + bytes([good[raws[0]] ^ 1]) + good[raws[0] + 1 :]
+    yield "section-in-the-table", in_table("META", 1, 24)
+    yield "section-in-the-header", in_table("META", 1, 0)
+    yield "section-not-aligned", in_table("RAWS", 1, raws[0] + 4)
+    yield "section-behind-the-end", in_table("RAWS", 1, (size + 7) // 8 * 8)
+    yield "section-ends-behind-the-end", in_table("RAWS", 2, raws[1] + 1)
+    yield "section-length-huge", in_table("RAWS", 2, 0xFFFFFFF0)
+    yield "section-offset-huge", in_table("RAWS", 1, 0xFFFFFFF8)
+    yield "section-offset-and-length-wrap", in_table("RAWS", 1, 0x80000000)
+    yield "sections-overlap", in_table("QUAN", 2, quan[1] + 16)
+    yield "sections-out-of-order", in_table("RAWS", 1, quan[0])
+    yield "section-twice", reseal(good.replace(b"RAWS", b"META", 1))
+    yield "section-type-not-letters", reseal(good.replace(b"RAWS", b"RA\xff\x00", 1))
+    for kind in sections():
+        yield f"section-{kind.lower()}-missing", with_section(**{kind: None})
+    yield "meta-short", with_section(META=sections()["META"][:-1])
+    yield "meta-long", with_section(META=sections()["META"] + b"\0")
+    for field, value in (
+        ("in_h", 0),
+        ("in_w", 1025),
+        ("in_c", 0),
+        ("base_classes", 0),
+        ("max_classes", 65),
+        ("base_per_class", 0),
+        ("per_class", 1025),
+        ("max_samples", 1),
+        ("max_samples", 4097),
+        ("target_permille", 1002),
+        ("epochs", 0),
+        ("patience", 0),
+        ("shift_first", 16),
+        ("shift_last", 31),
+        ("seed", 0),
+        ("holdout_every", 1),
+    ):
+        yield f"meta-{field.replace('_', '-')}-{value}", poke_meta(field, value)
+    yield "meta-sample-too-large", poke("META", 0, "<HHH", 1024, 1024, 512)
+    yield "meta-q-low-is-q-high", poke_meta("q_low", 127)
+    yield "meta-q-low-above-q-high", poke("META", 16, "<bb", 100, -100)
+    yield "meta-low-nan", poke_meta("low", float("nan"))
+    yield "meta-high-nan", poke_meta("high", float("nan"))
+    yield "meta-high-infinite", poke_meta("high", float("inf"))
+    yield "meta-low-above-high", poke_meta("low", 2.0)
+    yield "meta-low-is-high", poke_meta("low", 1.0)
+    yield "meta-base-above-max-classes", poke_meta("max_classes", 1)
+    yield "meta-base-samples-above-per-class", poke_meta("per_class", 5)
+    yield "meta-dataset-not-utf8", poke_meta("dataset", b"\xff\xfe")
+    yield "meta-dataset-control-character", poke_meta("dataset", b"a\x1b[2J")
+    yield "name-empty-section", with_section(NAME=b"")
+    yield "name-too-few", with_section(NAME=b.pack_names(NAMES[:1]))
+    yield "name-too-many", with_section(NAME=b.pack_names([*NAMES, "c"]))
+    yield "name-empty", with_section(NAME=b"\x00\x01b")
+    yield "name-twice", with_section(NAME=b"\x01b\x01b")
+    yield "name-33-bytes", with_section(NAME=b"\x21" + b"n" * 33 + b"\x01b")
+    yield "name-cut", with_section(NAME=b"\x01a\x05b")
+    yield "name-not-utf8", with_section(NAME=b"\x01a\x02\xff\xfe")
+    yield "name-utf8-cut", with_section(NAME=b"\x01a\x02a\xc3")
+    yield "name-utf8-overlong", with_section(NAME=b"\x01a\x02\xc1\xa1")
+    yield "name-utf8-surrogate", with_section(NAME=b"\x01a\x03\xed\xa0\x80")
+    yield "name-utf8-too-large", with_section(NAME=b"\x01a\x04\xf7\xbf\xbf\xbf")
+    yield "name-control-character", with_section(NAME=b"\x01a\x04\x1b[2J")
+    yield "name-nul", with_section(NAME=b"\x01a\x03x\x00y")
+    yield "layr-empty", with_section(LAYR=b"")
+    yield "layr-not-whole", with_section(LAYR=sections()["LAYR"][:-4])
+    yield "layr-33-layers", with_section(LAYR=sections()["LAYR"][:64] * 33)
+    yield "layr-negative", poke_int("LAYR", b.SHIFT1, -1)
+    yield "layr-negative-offset", poke_int("LAYR", layr + b.W_AT, -4)
+    yield "layr-operation-unknown", poke_int("LAYR", b.OP, 3)
+    yield "layr-first-input-differs", poke_int("LAYR", b.IN_H, 5)
+    yield "layr-chain-broken", poke_int("LAYR", layr + b.IN_C, CHANNELS + 1)
+    yield "layr-output-larger", poke_int("LAYR", b.OUT_H, 5)
+    yield "layr-output-huge", poke_int("LAYR", layr + b.OUT_W, 0x7FFFFFFF)
+    yield "layr-kernel-0", poke_int("LAYR", b.KERNEL, 0)
+    yield "layr-kernel-17", poke_int("LAYR", b.KERNEL, 17)
+    yield "layr-kernel-larger-than-input", _layr(7, 1, 1, (0, 0))
+    yield "layr-stride-0", poke_int("LAYR", b.STRIDE, 0)
+    yield "layr-stride-17", poke_int("LAYR", b.STRIDE, 17)
+    yield "layr-padding-is-kernel", poke_int("LAYR", b.PAD, 3)
+    yield "layr-channels-0", poke_int("LAYR", b.OUT_C, 0)
+    yield "layr-channels-513", poke_int("LAYR", layr + b.OUT_C, 513)
+    yield "layr-channels-huge", poke_int("LAYR", layr + b.OUT_C, 0x7FFFFFFF)
+    yield "layr-shift1-31", poke_int("LAYR", b.SHIFT1, 31)
+    yield "layr-shift2-0", poke_int("LAYR", b.SHIFT2, 0)
+    yield "layr-shift2-31", poke_int("LAYR", b.SHIFT2, 31)
+    yield "layr-reads-behind-wght", poke_int("LAYR", layr + b.W_AT, 9 * CHANNELS + 1)
+    yield "layr-reads-far-behind-wght", poke_int("LAYR", layr + b.W_AT, 0x7FFFFFFF)
+    yield "layr-reads-behind-quan", poke_int("LAYR", layr + b.Q_AT, 2 * CHANNELS + 1)
+    yield "layr-reads-far-behind-quan", poke_int("LAYR", layr + b.Q_AT, 0x7FFFFFFF)
+    yield "layr-pool-with-padding", _pool(pad=1, channels=CHANNELS)
+    yield "layr-pool-changes-channels", _pool(pad=0, channels=CHANNELS + 1)
+    yield "layr-activation-too-large", _activation_too_large()
+    yield "wght-short", with_section(WGHT=sections()["WGHT"][:-1])
+    yield "quan-short", with_section(QUAN=sections()["QUAN"][:-8])
+    yield "quan-not-whole", with_section(QUAN=sections()["QUAN"] + b"\0\0\0\0")
+    yield "quan-multiplier-32768", poke_int("QUAN", 1, 1 << 15)
+    yield "quan-multiplier-negative", poke_int("QUAN", 3, -1)
+    yield "quan-bias-too-large", poke_int("QUAN", 0, b.MAX_ACC)
+    yield "quan-bias-too-small", poke_int("QUAN", 0, -(1 << 31))
+    yield "exit-empty", with_section(EXIT=b"")
+    yield "exit-5", with_section(EXIT=sections()["EXIT"][:16] * 5)
+    yield "exit-layer-0", poke_int("EXIT", 0, 0)
+    yield "exit-beyond-layers", poke_int("EXIT", 4, 3)
+    yield "exit-order-wrong", poke_int("EXIT", 4, 1)
+    yield "exit-pool-0", poke_int("EXIT", 1, 0)
+    yield "exit-pool-larger-than-output", poke_int("EXIT", 5, 3)
+    yield "exit-inputs-wrong", poke_int("EXIT", 2, 4 * CHANNELS - 1)
+    yield "exit-inputs-501", _inputs_501()
+    yield "rung-empty", with_section(RUNG=b"")
+    yield "rung-17", with_section(RUNG=b"".join(ints(0, h, 4 * CHANNELS, 0) for h in range(17)))
+    yield "rung-first-not-linear", poke_int("RUNG", 1, 1)
+    yield "rung-exit-unknown", poke_int("RUNG", 8, 2)
+    yield "rung-inputs-wrong", poke_int("RUNG", 2, 4 * CHANNELS + 1)
+    yield "rung-hidden-129", poke_int("RUNG", 9, 129)
+    yield "rung-twice", poke_int("RUNG", 5, 0)
+    yield "rung-order-wrong", with_section(RUNG=ints(0, 0, 16, 0) + ints(1, 0, 20, 0) + ints(0, 4, 16, 0))
+    yield "rung-hidden-shrinks", poke_int("RUNG", 9, 3)
+    yield "head-short", with_section(HEAD=sections()["HEAD"][:-4])
+    yield "head-long", with_section(HEAD=sections()["HEAD"] + bytes(4))
+    yield "head-weight-too-large", poke_int("HEAD", 5, 1 << 23)
+    yield "head-weight-too-small", poke_int("HEAD", 33, -(1 << 31))
+    yield "raws-short", with_section(RAWS=sections()["RAWS"][:-1])
+    yield "raws-long", with_section(RAWS=sections()["RAWS"] + b"\0")
+
+
+def _id_wrong() -> bytes:
+    data = bytearray(_header(12, "<I", 0x12345678, seal=False))
+    table = bytes(data[b.HEADER_BYTES : b.HEADER_BYTES + b.ENTRY_BYTES * 9])
+    struct.pack_into("<I", data, 16, crc32(bytes(data[:16]) + bytes(4) + table))
+    return bytes(data)
+
+
+def _layr(kernel: int, stride: int, pad: int, out: tuple[int, int]) -> bytes:
+    first = layer(b.CONV2D, (4, 4, 1), (*out, CHANNELS), kernel, stride, pad, 4, 15, 0, 0)
+    return with_section(LAYR=first + sections()["LAYR"][64:])
+
+
+def _pool(pad: int, channels: int) -> bytes:
+    side = (4 + 2 * pad - 2) // 2 + 1
+    second = layer(b.MAXPOOL2D, (4, 4, CHANNELS), (side, side, channels), 2, 2, pad)
+    exits = sections()["EXIT"][:16] + ints(2, side, channels, 0)
+    rungs = sections()["RUNG"][:32] + ints(1, 4, 4 * CHANNELS + channels, 0)
+    return with_section(LAYR=sections()["LAYR"][:64] + second, EXIT=exits, RUNG=rungs)
+
+
+def _activation_too_large() -> bytes:
+    # 96x96x1 is a sample of good size; four channels of it are more than an activation may have
+    shape = (96, 96)
+    conv = layer(b.CONV2D, (*shape, 1), (*shape, CHANNELS), 1, 1, 0, 4, 15, 0, 0)
+    meta = {**META, "in_h": 96, "in_w": 96, "base_per_class": 1}
+    raws = bytes(2 * 96 * 96)[:0]  # the layers are refused before the samples are looked at
+    return with_section(META=b.pack_meta(**meta), LAYR=conv, RAWS=raws)
+
+
+def _inputs_501() -> bytes:
+    # one exit right behind a convolution with 32 channels on 4x4: 512 inputs
+    conv = layer(b.CONV2D, (4, 4, 1), (4, 4, 32), 1, 1, 0, 4, 15, 0, 0)
+    quant = ints(*[0, 1] * 32)
+    return with_section(LAYR=conv, EXIT=ints(1, 1, 512, 0), RUNG=ints(0, 0, 512, 0), QUAN=quant, HEAD=bytes(4 * 2 * 513))
+
+
+def files() -> dict[str, bytes]:
+    """{path under tests/vectors: contents}."""
+    made = {"tiny.tcb": tiny()}
+    for name, data in hostile():
+        path = f"blobs/{name}.tcb"
+        assert path not in made, path
+        made[path] = data
+    return made
+
+
+def main(write: Callable[[Path, bytes], object] = Path.write_bytes) -> None:
+    (HERE / "blobs").mkdir(exist_ok=True)
+    for old in (HERE / "blobs").glob("*.tcb"):
+        old.unlink()
+    for path, data in files().items():
+        write(HERE / path, data)
+
+
+if __name__ == "__main__":
+    main()
