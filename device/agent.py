@@ -51,6 +51,15 @@ def text_of(payload):
         raise Refused("a name of %d bytes that are no text: use UTF-8" % len(payload), errors.FORMAT)
 
 
+def ulab_version():
+    try:
+        import ulab
+
+        return getattr(ulab, "__version__", "?")
+    except ImportError:
+        return ""
+
+
 class Agent:
     """link: a Link; root: the folder on flash, ending in a slash; kernels: a name, or '' for the best one there is."""
 
@@ -241,6 +250,8 @@ class Agent:
                 "mpy": getattr(word, "_mpy", 0),
                 "kernels": self.kernels.NAME,
                 "available": self.available,
+                "refused": kernel_choice.refused,
+                "ulab": ulab_version(),
                 "weight_bytes": self.kernels.WEIGHT_BYTES,
                 "float_bits": 32 if 1.0 + 1e-10 == 1.0 else 64,
                 "free_bytes": self.free(),

@@ -5,6 +5,8 @@
 import gc
 import time
 
+from learner import ACCURACY_ONE
+
 
 def enrol(learner, recompute):
     """Trains the staged class into the head, growing only if it must. The last event is {"t": "trained", …}.
@@ -12,7 +14,7 @@ def enrol(learner, recompute):
     recompute(exit): a generator that fills the latents of all stored and staged samples up to a deeper exit.
     """
     blob = learner.blob
-    target = blob.target_permille / 1000
+    target = blob.target_permille * ACCURACY_ONE // 1000
     start = time.ticks_ms()
     total = {"steps": 0, "macs": 0}
     val, loss = yield from fit(learner, total)
@@ -20,26 +22,25 @@ def enrol(learner, recompute):
     for wanted in range(rung + 1, learner.top + 1):
         if val >= target:
             break
-        yield {"t": "grow", "from": rung, "to": wanted, "val": val, "target": target}
-        before = learner.exit
+        yield {"t": "grow", "from": rung, "to": wanted, "val": share(val), "target": share(target)}
+        if learner.exit_of(wanted) != learner.exit:
+            yield from recompute(learner.exit_of(wanted))
         learner.grow(wanted)
-        if learner.exit != before:
-            yield from recompute(learner.exit)
         new, new_loss = yield from fit(learner, total)
         accepted = new > val
-        yield {"t": "grown", "from": rung, "to": wanted, "before": val, "after": new, "accepted": accepted}
+        if not accepted:
+            learner.shrink(rung)
+        yield {"t": "grown", "from": rung, "to": wanted, "before": share(val), "after": share(new), "accepted": accepted}
         if accepted:
             rung, val, loss = wanted, new, new_loss
-        else:
-            learner.shrink(rung)
     # What was held back has done its work: the last epochs learn from it too.
     for k in range(blob.refit_epochs):
         yield from one_epoch(learner, "refit", k, blob.shift_last, total)
     yield {
         "t": "trained",
-        "val": val,
+        "val": share(val),
         "loss": loss,
-        "target": target,
+        "target": share(target),
         "rung": learner.rung,
         "macs": learner.macs()[0],
         "train_macs": total["macs"],
@@ -48,11 +49,16 @@ def enrol(learner, recompute):
     }
 
 
+def share(accuracy):
+    """An accuracy as people read it."""
+    return accuracy / ACCURACY_ONE
+
+
 def fit(learner, total):
     """Epochs until neither training loss nor validation improves for `patience` of them; returns (accuracy, loss)."""
     blob = learner.blob
     best_loss = 1e9
-    best_val = -1.0
+    best_val = -1
     stale = 0
     for k in range(blob.epochs):
         shift = blob.shift_first + (blob.shift_last - blob.shift_first) * k // blob.epochs
@@ -64,7 +70,7 @@ def fit(learner, total):
             "rung": learner.rung,
             "epoch": k,
             "loss": loss,
-            "val": val,
+            "val": share(val),
             "val_loss": val_loss,
             "free": gc.mem_free(),
         }

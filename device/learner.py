@@ -12,9 +12,11 @@ from backbone import Backbone
 from replay import Replay
 
 from shared import blob as b
-from shared import errors
+from shared import errors, fixed
 from shared.errors import TinyclError
 
+ACCURACY_ONE = 1 << 16
+MARGIN = 1 << 18  # a new hidden unit stands this far (0.5) on the bright side of its ReLU for one sample of the memory
 SPREAD = 4  # a new weight of U: a signed 16-bit random number << 4, that is uniform within +-0.5
 
 
@@ -62,6 +64,9 @@ class Learner:
         self.h = self.blob.rungs[at + 1]
         self.n = self.blob.rungs[at + 2]
 
+    def exit_of(self, rung):
+        return self.blob.rungs[rung * b.RUNG_INTS]
+
     @property
     def classes(self):
         """Rows of the head that are in use: the known classes, and the one whose samples are staged."""
@@ -81,9 +86,8 @@ class Learner:
             self.replay.add(name, blob.base_per_class)
         self.staged = 0
         self.set_rung(0)
-        for weights in (self.head, self.hidden):
-            for i in range(len(weights)):
-                weights[i] = 0
+        self.kernels.clear(self.head)
+        self.kernels.clear(self.hidden)
         row = array("i", bytes(4 * (1 + self.n)))
         for c in range(blob.base_classes):
             blob.read("HEAD", row, 4 * len(row), 4 * len(row) * c)
@@ -170,10 +174,11 @@ class Learner:
         return i % self.blob.holdout_every == self.blob.holdout_every - 1
 
     def validate(self):
-        """(accuracy, loss) on the held-back samples: mean over classes of the share that is right and of 1 - p(label)."""
+        """(accuracy in 1/65536, loss) on the held-back samples: mean over classes of the share that is right, and of
+        1 - p(label). The accuracy decides about growth, so it is an integer, the same on every board."""
         every = self.blob.holdout_every
         classes = self.classes
-        accuracy = 0.0
+        accuracy = 0
         loss = 0.0
         seen = 0
         for c in range(classes):
@@ -186,12 +191,12 @@ class Learner:
                 wrong += self.kernels.ONE - self.errors[c]
                 total += 1
             if total:
-                accuracy += right / total
+                accuracy += right * ACCURACY_ONE // total
                 loss += wrong / total / self.kernels.ONE
                 seen += 1
         if not seen:
-            return 1.0, 0.0
-        return accuracy / seen, loss / seen
+            return ACCURACY_ONE, 0.0
+        return accuracy // seen, loss / seen
 
     def _forward_stored(self, c, i, classes):
         if c < self.replay.classes:
@@ -217,7 +222,7 @@ class Learner:
                 order[k], order[j] = order[j], order[k]
             for c in order:
                 i = cursor[c]
-                if not all_samples and i % every == every - 1:
+                if not all_samples and self.held_back(i):
                     i += 1
                 if i >= self.count(c):
                     i = 0
@@ -231,7 +236,7 @@ class Learner:
         yield steps, loss / steps / self.kernels.ONE
 
     def draw(self, n):
-        """A number below n from a 16-bit xorshift (13, 9, 7): small integers only, the same on every board."""
+        """A number below n from a 16-bit xorshift (7, 9, 8): small integers only, the same on every board."""
         x = self.random
         x ^= (x << 7) & 0xFFFF
         x ^= x >> 9
@@ -242,7 +247,7 @@ class Learner:
     # growth
 
     def grow(self, rung):
-        """Goes to a larger rung without a change of the function; latents of a deeper exit must be made by the caller."""
+        """Goes to a larger rung without a change of the function. The latents up to its exit must be there already."""
         units = self.h
         self.buffers["head_before"][:] = self.head
         self.buffers["hidden_before"][:] = self.hidden
@@ -250,9 +255,22 @@ class Learner:
         if self.h > units:
             row = array("i", bytes(4 * (1 + self.n)))
             for k in range(units, self.h):
+                row[0] = 0
                 for j in range(1, 1 + self.n):
                     row[j] = (self.draw(1 << 16) - (1 << 15)) << SPREAD
+                # Latents are never negative, so a unit without bias may be dark for all of them and would never learn.
+                c = self.draw(self.classes)
+                z = self._product(row, c, self.draw(self.count(c)))
+                row[0] = max(-fixed.W_MAX, min(fixed.W_MAX, (MARGIN - z) // fixed.BIAS_INPUT << fixed.W_SHIFT))
                 self.kernels.adopt(self.hidden, k * self.u_stride, row)
+
+    def _product(self, row, c, i):
+        """The pre-activation that a row of U without bias gives for a stored sample, in plain integers."""
+        x, at = (self.replay.buffer, self.replay.at(c, i)) if c < self.replay.classes else (self.stage, i * self.inputs)
+        z = 0
+        for j in range(self.n):
+            z += (row[1 + j] >> fixed.W_SHIFT) * ((x[at + j] ^ 128) - 128)
+        return z
 
     def shrink(self, rung):
         """The model as it was before `grow`."""

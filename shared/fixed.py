@@ -11,7 +11,8 @@
 #   logit       |w >> 8| <= 2**15, |x| <= 2**7, at most MAX_INPUTS = 500 of them, one bias: < 501 * 2**22 < 2**31
 #   update      |e * x| <= 2**15 * 2**7 = 2**22, and |w| <= 2**23 before it is clamped again
 #   backprop    |w >> 12| <= 2**11, the sum of |e| over all classes <= 2**16: < 2**27
-#   requantise  the host chooses shift1 so that |acc + bias| >> shift1 < 2**15; mult < 2**15; rounding < 2**30
+#   requantise  (acc + bias) >> shift1 is clamped to 16 bits (the host chooses shift1 so that it never has to be);
+#               mult < 2**15; rounding < 2**30
 #   distance    (x - c)**2 <= 255**2, at most MAX_INPUTS of them: < 2**25
 from array import array
 

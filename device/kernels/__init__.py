@@ -1,6 +1,7 @@
 # Which kernels there are on this board, and which one is best. Imports one implementation at a time; allocates nothing else.
 
 ORDER = ("viper", "ulab", "plain")  # best first
+refused = {}  # name: why it does not load here
 
 
 def load(name):
@@ -14,7 +15,8 @@ def load(name):
             from . import plain as kernels
         else:
             return None
-    except (SyntaxError, ImportError, NotImplementedError):
+    except (SyntaxError, ImportError, NotImplementedError) as e:
+        refused[name] = str(e)
         return None
     return kernels
 

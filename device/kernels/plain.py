@@ -33,6 +33,12 @@ def weights(n):
     return array("i", bytes(4 * n))
 
 
+def clear(w):
+    """All weights zero."""
+    for i in range(len(w)):
+        w[i] = 0
+
+
 def vector(n):
     """Room for n logits or errors."""
     return array("i", bytes(4 * n))
@@ -69,7 +75,9 @@ def conv2d(x, w, q, y, d, o):
                         wa = w_at + ((oc * kernel + ky) * kernel + kx) * in_c
                         for c in range(in_c):
                             acc += ((x[xa + c] ^ 128) - 128) * ((w[wa + c] ^ 128) - 128)
-                v = ((acc >> shift1) * q[q_at + 2 * oc + 1] + half) >> shift2
+                acc >>= shift1
+                acc = -E_ONE if acc < -E_ONE else E_ONE - 1 if acc >= E_ONE else acc
+                v = (acc * q[q_at + 2 * oc + 1] + half) >> shift2
                 y[at] = 0 if v < 0 else 127 if v > 127 else v
                 at += 1
 

@@ -49,6 +49,11 @@ _LIMIT = W_MAX / (1 << W_FRAC)
 _HIDDEN = 1 << (Z_FRAC - HIDDEN_SHIFT)
 
 
+def clear(w):
+    if len(w):
+        w[:] = 0.0
+
+
 def weights(n):
     return np.zeros(n)
 

@@ -8,7 +8,7 @@ import micropython
 
 from shared.fixed import EXP2
 
-from .plain import ONE, WEIGHT_BYTES, adopt, export, vector, weights
+from .plain import ONE, WEIGHT_BYTES, adopt, clear, export, vector, weights
 
 NAME = "viper"
 
@@ -63,7 +63,12 @@ def conv2d(x: ptr8, w: ptr8, q: ptr32, y: ptr8, d: ptr32, o: int):
                         xa += 1
                         wa += 1
                     ky += 1
-                v = ((acc >> shift1) * int(q[q_at + 2 * oc + 1]) + half) >> shift2
+                acc = acc >> shift1
+                if acc < -32768:
+                    acc = -32768
+                if acc > 32767:
+                    acc = 32767
+                v = (acc * int(q[q_at + 2 * oc + 1]) + half) >> shift2
                 if v < 0:
                     v = 0
                 if v > 127:

@@ -258,4 +258,3 @@ def demo(
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
         main()
-

@@ -173,7 +173,8 @@ class _Session:
             "forgetting": rows[0]["base_accuracy"] - rows[-1]["base_accuracy"],
             "worst_class_accuracy": min(rows[-1]["per_class"].values()),
             "confusion": self.confusion,
-            "counters": {k: status[k] for k in ("crc_errors", "gaps", "repeats", "dropped")} | {"host_repeats": client.link.repeats},
+            "counters": {k: status[k] for k in ("crc_errors", "gaps", "repeats", "dropped")}
+            | {"host_repeats": client.link.repeats},
         }
 
     def measure(self, known: int) -> dict[str, Any]:

@@ -203,10 +203,12 @@ def test_a_step_that_does_not_help_is_taken_back() -> None:
     for event in made.enrol("new"):
         if event["t"] == "grow":
             trained = trained or weights(made)
+        if event["t"] == "epoch" and event["rung"]:
+            assert weights(made) != trained  # what is taken back is something
+        if event["t"] in ("grow", "grown"):
             assert (weights(made), made.learner.rung) == (trained, 0)
         if event["t"] == "grown":
             grown.append(event)
-            assert weights(made) != trained  # what is taken back is something
     assert [(event["to"], event["accepted"]) for event in grown] == [(1, False), (2, False), (3, False)]
     assert all(event["after"] <= event["before"] for event in grown)
     assert made.learner.rung == 0 and not any(weights(made)[1])
@@ -323,7 +325,7 @@ def test_validation_is_the_mean_over_classes_of_held_back_samples() -> None:
                 learner._forward_stored(c, i, 4)
                 right.append(int(np.argmax(learner.logits[:4])) == c)
         shares.append(np.mean(right))
-    assert learner.validate()[0] == pytest.approx(np.mean(shares))
+    assert learner.validate()[0] == int(65536 * np.mean(shares))  # exact here: shares in quarters
     assert len(set(shares)) > 1
 
 

@@ -23,7 +23,9 @@ def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Datase
         return mnist.load(data_dir)
     if name.endswith(".npz"):
         return npz.load(Path(data_dir or ".") / name)
-    raise DataError(f"data set '{name}' is not one of the {len(NAMES)} built in ({', '.join(NAMES)}): take one, or give a .npz file")
+    raise DataError(
+        f"data set '{name}' is not one of the {len(NAMES)} built in ({', '.join(NAMES)}): take one, or give a .npz file"
+    )
 
 
 __all__ = ["NAMES", "Dataset", "load", "stratified_split", "take", "to_int8"]

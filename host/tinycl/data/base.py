@@ -86,7 +86,9 @@ def _check_part(where: str, x: np.ndarray, y: np.ndarray, classes: Sequence[str]
 def _check_range(where: str, x: np.ndarray, low: float, high: float) -> None:
     smallest, largest = float(x.min()), float(x.max())
     if not (smallest >= low and largest <= high):  # written so that NaN fails too
-        raise DataError(f"{where}: values from {smallest:g} to {largest:g}, the range is {low:g} to {high:g}: rescale or clip them")
+        raise DataError(
+            f"{where}: values from {smallest:g} to {largest:g}, the range is {low:g} to {high:g}: rescale or clip them"
+        )
 
 
 def to_int8(x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -100,9 +102,7 @@ def to_int8(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.floor((x - low) * (INT8_TOP / (high - low)) + 0.5).astype(np.int8)
 
 
-def take(
-    data: Dataset, per_class: int, labels: Sequence[int] | None = None, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def take(data: Dataset, per_class: int, labels: Sequence[int] | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw `per_class` training samples of each class in `labels` (default: all) without replacement.
 
     Returns (x raw [k, h, w, c], y int64 [k]), class after class in the order of `labels`. A class's draw depends on the seed and

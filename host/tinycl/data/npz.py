@@ -54,9 +54,13 @@ def load(path: str | Path) -> Dataset:
     arrays = _read(path)
     missing = [name for name in ("x", "y", "classes") if name not in arrays]
     if missing or ("x_test" in arrays) != ("y_test" in arrays):
-        raise DataError(f"{path.name}: holds {sorted(arrays)}; x, y, classes are needed, x_test and y_test go together: add them")
+        raise DataError(
+            f"{path.name}: holds {sorted(arrays)}; x, y, classes are needed, x_test and y_test go together: add them"
+        )
     if arrays["classes"].dtype.kind != "U" or arrays["classes"].ndim != 1:
-        raise DataError(f"{path.name}: classes is {arrays['classes'].dtype} with {arrays['classes'].ndim} axes: store 1 list of names")
+        raise DataError(
+            f"{path.name}: classes is {arrays['classes'].dtype} with {arrays['classes'].ndim} axes: store 1 list of names"
+        )
     classes = tuple(str(name) for name in arrays["classes"])
     x, y = _samples(path, "x", arrays["x"]), _labels(path, "y", arrays["y"])
     if len(x) != len(y):
@@ -68,7 +72,9 @@ def load(path: str | Path) -> Dataset:
         counts = np.bincount(y[(y >= 0) & (y < len(classes))], minlength=len(classes))
         if counts.size and counts.min() < 2:
             few = classes[int(counts.argmin())]
-            raise DataError(f"{path.name}: class '{few}' has {counts.min()} samples, a test part needs 2: add samples or x_test")
+            raise DataError(
+                f"{path.name}: class '{few}' has {counts.min()} samples, a test part needs 2: add samples or x_test"
+            )
         train, test = stratified_split(y, TEST_FRACTION)
         x, y, x_test, y_test = x[train], y[train], x[test], y[test]
         rule = "of each class one fifth, drawn with a fixed seed, is the test part"

@@ -23,6 +23,11 @@ def weights(n: int) -> np.ndarray:
 vector = weights
 
 
+def clear(w: np.ndarray) -> None:
+    """All weights zero."""
+    w[:] = 0
+
+
 def export(w: np.ndarray, at: int, n: int) -> np.ndarray:
     """n weights from `at` on as int32: the form that is stored and sent."""
     return w[at : at + n].copy()
@@ -56,7 +61,8 @@ def conv2d(x: np.ndarray, w: np.ndarray, q: np.ndarray, y: np.ndarray, d: np.nda
     windows = np.lib.stride_tricks.sliding_window_view(image, (k, k), axis=(0, 1))[::stride, ::stride][:out_h, :out_w]
     bias, mult = np.frombuffer(q, np.int32)[q_at : q_at + 2 * out_c].astype(np.int64).reshape(out_c, 2).T
     acc = _word(np.einsum("hwcij,oijc->hwo", windows, kernels) + bias).astype(np.int64)
-    v = _word((acc >> shift1) * mult + (1 << (shift2 - 1))).astype(np.int64) >> shift2
+    t = np.clip(acc >> shift1, -f.E_ONE, f.E_ONE - 1)
+    v = _word(t * mult + (1 << (shift2 - 1))).astype(np.int64) >> shift2
     np.frombuffer(y, np.int8)[: v.size] = np.clip(v, 0, 127).reshape(-1)
 
 

@@ -61,9 +61,13 @@ class ConvLayer:
         if min(self.out_shape) < 1 or self.stride < 1 or self.pad < 0:
             raise ModelError(f"output of shape {self.out_shape} from {self.in_shape}: use a smaller kernel or stride")
         if self.w.min() < -127 or self.mult.min() < 0 or self.mult.max() >= T_LIMIT:
-            raise ModelError(f"w from {self.w.min()}, mult {self.mult.min()}..{self.mult.max()}: quantise again within the limits")
+            raise ModelError(
+                f"w from {self.w.min()}, mult {self.mult.min()}..{self.mult.max()}: quantise again within the limits"
+            )
         worst = self.worst_accumulator(first)
-        if not (0 <= self.shift1 <= 31 and 1 <= self.shift2 <= SHIFT2_MAX and worst < 1 << 31 and worst >> self.shift1 < T_LIMIT):
+        if not (
+            0 <= self.shift1 <= 31 and 1 <= self.shift2 <= SHIFT2_MAX and worst < 1 << 31 and worst >> self.shift1 < T_LIMIT
+        ):
             raise ModelError(f"sums up to {worst} with shifts {self.shift1}, {self.shift2} leave 32 bits: quantise again")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -191,7 +195,9 @@ class IntegerBackbone:
         return PoolLayer(e.pool_k, self.layers[e.layer_count - 1].out_shape)
 
     def _batches(self, count: int) -> Iterator[slice]:
-        floats = max(layer.macs // layer.w.shape[0] for layer in self.layers if isinstance(layer, ConvLayer)) if self.macs(-1) else 1
+        floats = (
+            max(layer.macs // layer.w.shape[0] for layer in self.layers if isinstance(layer, ConvLayer)) if self.macs(-1) else 1
+        )
         step = max(1, BATCH_BYTES // (4 * floats))
         for start in range(0, count, step):
             yield slice(start, start + step)

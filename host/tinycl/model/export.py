@@ -25,8 +25,8 @@ class Settings:
     target: float = 0.9
     epochs: int = 20
     patience: int = 4
-    shift_first: int = 4
-    shift_last: int = 6
+    shift_first: int = 5
+    shift_last: int = 7
     holdout_every: int = 5
     refit_epochs: int = 4
     seed: int = 1

@@ -29,7 +29,13 @@ def quantise(net: "FloatBackbone", full_scale: float) -> IntegerBackbone:
             # Inputs and outputs count in 1/127 of their full scale; the input's is 1, so y = 127 / full_scale * (...) / 127.
             layers.append(
                 integer_conv(
-                    weight, gain.numpy() / full_scale, offset.numpy() * 127 / full_scale, shape, layer.stride, layer.pad, not layers
+                    weight,
+                    gain.numpy() / full_scale,
+                    offset.numpy() * 127 / full_scale,
+                    shape,
+                    layer.stride,
+                    layer.pad,
+                    not layers,
                 )
             )
         else:

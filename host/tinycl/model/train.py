@@ -100,7 +100,9 @@ def train_float(
     """
     names, labels = np.unique(y, return_inverse=True)
     if x.dtype != np.int8 or x.ndim != 4 or len(x) != len(y) or len(names) < 2:
-        raise DataError(f"{x.dtype} {x.shape} with {len(names)} classes: training needs int8 [n, h, w, c] and 2 or more classes")
+        raise DataError(
+            f"{x.dtype} {x.shape} with {len(names)} classes: training needs int8 [n, h, w, c] and 2 or more classes"
+        )
     arch = arch or architecture(x.shape[1:])
     with deterministic(seed):
         pixels, targets = to_torch(x) / 127, torch.from_numpy(labels.astype(np.int64))
