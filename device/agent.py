@@ -17,7 +17,7 @@ from store import Store
 
 from shared import blob as b
 from shared import errors, plan, wire
-from shared.errors import TinyclError
+from shared.errors import PlanError, TinyclError
 
 VERSION = "0.1.0"
 SLICE_MS = 20  # a job runs this long between two looks at the line
@@ -119,7 +119,7 @@ class Agent:
                 self.trouble = str(e) or "not enough memory"
 
     def run(self):
-        """Serves until the line ends (EOFError or OSError of the stream)."""
+        """Serves until the line ends (EOFError)."""
         while True:
             frame = self.link.receive(0 if self.job else 1000)
             if frame == wire.NAK:
@@ -437,6 +437,7 @@ class Agent:
             blob = b.Blob(f)
         plan.fit(blob, self.free() + self.freed_by_swap(), self.kernels.WEIGHT_BYTES)
         yield {"t": "checked", "blob": blob.id}
+        self.answers.clear()  # the request that runs is the only one that is not answered yet
         self.release()
         if store.exists("blob.tcb"):
             store.rename("blob.tcb", "blob.old")
@@ -457,8 +458,7 @@ class Agent:
         gc.collect()
         store = self.store
         blob = b.Blob(open(store.path("blob.tcb"), "rb"))
-        top, buffers = plan.fit(blob, self.free(), self.kernels.WEIGHT_BYTES)
-        learner = Learner(blob, self.kernels, top, buffers)
+        learner = self.make_learner(blob)
         yield from learner.load_base()
         if fresh:
             store.begin()
@@ -481,6 +481,22 @@ class Agent:
             if store.exists("blob.old"):
                 store.rename("blob.old", "blob.tcb")
         self.boot_or_explain()
+
+    def make_learner(self, blob):
+        """A learner with the longest ladder whose plan fits; a plan that finds no contiguous room gives way to a shorter."""
+        top, buffers = plan.fit(blob, self.free(), self.kernels.WEIGHT_BYTES)
+        while True:
+            try:
+                return Learner(blob, self.kernels, top, buffers)
+            except MemoryError:
+                gc.collect()
+                if top == 0:
+                    raise PlanError(
+                        "the plan of %d bytes finds no contiguous room in %d free bytes: reset the board, or use a smaller blob"
+                        % (plan.total_bytes(buffers, self.kernels.WEIGHT_BYTES), gc.mem_free())
+                    )
+                top -= 1
+                buffers = plan.buffers(blob, top)
 
     def release(self):
         """Gives the learner's memory and its open blob back."""

@@ -20,6 +20,10 @@ MARGIN = 1 << 18  # a new hidden unit stands this far (0.5) on the bright side o
 SPREAD = 4  # a new weight of U: a signed 16-bit random number << 4, that is uniform within +-0.5
 
 
+def _size(entry):
+    return entry[2] * (1 if entry[1] == "B" else 4)
+
+
 class Learner:
     """blob: a checked Blob; kernels: a module of kernels/; top, plan: the ladder's last rung and its memory (plan.fit)."""
 
@@ -28,7 +32,7 @@ class Learner:
         self.kernels = kernels
         self.top = top
         buffers = {}
-        for name, code, items in plan:
+        for name, code, items in sorted(plan, key=_size, reverse=True):  # the largest first, while there is room in one piece
             if code == "w":
                 buffers[name] = kernels.weights(items)
             elif code == "i":
@@ -279,15 +283,19 @@ class Learner:
         self.set_rung(rung)
 
     def weights_in_use(self):
-        """((weights, rows, stride), …): what a stored state holds, row by row."""
-        return (self.head, self.replay.classes, self.w_stride), (self.hidden, self.h, self.u_stride)
+        """A generator of (weights, first, count): what a stored state holds, whatever rung the plan ends at."""
+        for c in range(self.replay.classes):
+            yield self.head, c * self.w_stride, 1 + self.n
+            if self.h:
+                yield self.head, c * self.w_stride + self.h_col, self.h
+        for k in range(self.h):
+            yield self.hidden, k * self.u_stride, 1 + self.n
 
     def digest(self):
         """CRC-32 over everything that decides a prediction: equal states have equal digests."""
         crc = crc32(bytes((self.rung,)) + "\n".join(self.replay.names).encode())
-        for weights, rows, stride in self.weights_in_use():
-            for i in range(rows):
-                crc = crc32(self.kernels.export(weights, i * stride, stride), crc)
+        for weights, at, count in self.weights_in_use():
+            crc = crc32(self.kernels.export(weights, at, count), crc)
         for c in range(self.replay.classes):
             for i in range(self.replay.counts[c]):
                 at = self.replay.at(c, i)

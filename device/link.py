@@ -42,7 +42,10 @@ class Link:
             if left < -READ_MS or not self.reader.poll(max(0, left)):
                 return None
             n = decoder.n
-            got = self.stdin.readinto(decoder.view[n : n + decoder.need()])
+            try:
+                got = self.stdin.readinto(decoder.view[n : n + decoder.need()])
+            except OSError:
+                got = 0  # a pseudo-terminal whose other end is closed
             if got:
                 frame = decoder.took(got)
                 if frame:
@@ -66,7 +69,10 @@ class Link:
             if not self.writer.poll(max(0, left)) and left <= 0:
                 self.short += at > 0
                 return False
-            at += self.stdout.write(view[at : at + 256]) or 0
+            try:
+                at += self.stdout.write(view[at : at + 256]) or 0
+            except OSError:
+                raise EOFError
         return True
 
     def event(self, text):

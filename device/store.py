@@ -12,7 +12,7 @@ import struct
 from array import array
 from binascii import crc32
 
-from shared.errors import FormatError
+from shared.errors import FormatError, PlanError
 
 STATE_MAGIC = b"TCLS"
 STATE_VERSION = 1
@@ -105,16 +105,15 @@ class Store:
             self.sequence,
             learner.blob.id,
             n,
-            learner.inputs,
-            learner.units,
+            learner.n,
+            learner.h,
             self.next_uid,
         )
         for c in range(n):
             text = replay.name(c).encode()
             yield struct.pack(CLASS_FORMAT, replay.uids[c], replay.counts[c], replay.crcs[c]) + bytes((len(text),)) + text
-        for weights, rows, stride in learner.weights_in_use():
-            for i in range(rows):
-                yield learner.kernels.export(weights, i * stride, stride)
+        for weights, at, count in learner.weights_in_use():
+            yield learner.kernels.export(weights, at, count)
 
     def load(self, learner):
         """Puts the newest valid state for this blob into a learner that holds its base classes; False where there is none.
@@ -173,10 +172,13 @@ class Store:
 
     def _apply(self, f, learner):
         _, _, rung, _, blob_id, n, inputs, units, next_uid = struct.unpack(STATE_FORMAT, f.read(STATE_BYTES))
-        if blob_id != learner.blob.id or n > learner.blob.max_classes or rung > learner.top:
+        if blob_id != learner.blob.id or n > learner.blob.max_classes:
             return False
-        if inputs != learner.inputs or units != learner.units:
-            return False  # made for a board with another amount of memory
+        if rung > learner.top:
+            raise PlanError(
+                "the learned state is at rung %d, memory allows rung %d now: free memory or ask for other kernels; "
+                "nothing was removed" % (rung, learner.top)
+            )
         classes = []
         for _ in range(n):
             uid, count, crc = struct.unpack(CLASS_FORMAT, f.read(8))
@@ -190,11 +192,12 @@ class Store:
             replay.add(*one)
         self.next_uid = next_uid
         learner.set_rung(rung)
-        for weights, rows, stride in learner.weights_in_use():
-            row = array("i", bytes(4 * stride))
-            for i in range(rows):
-                f.readinto(row)
-                learner.kernels.adopt(weights, i * stride, row)
+        if (learner.n, learner.h) != (inputs, units):
+            raise FormatError("the stored state has %d inputs and %d units: activate the blob again" % (inputs, units))
+        for weights, at, count in learner.weights_in_use():
+            row = array("i", bytes(4 * count))
+            f.readinto(row)
+            learner.kernels.adopt(weights, at, row)
         return True
 
     def _check_raw(self, uid, count, crc, learner):

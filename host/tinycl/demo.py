@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from tinycl import pipeline, report
@@ -38,8 +39,9 @@ class Demo:
 def preset(data: Dataset, base: int | None = None, method: str = "dm") -> Demo:
     """The demo's sizes for a data set: a handful of samples, or 1 % of MNIST."""
     if data.name == "mnist":
-        settings = Settings(per_class=60, max_samples=60)
-        return Demo(data, base=base, method=method, samples=60, per_class=60, settings=settings)
+        return Demo(data, base=base, method=method, samples=60, per_class=60, settings=Settings(per_class=60))
+    if data.name == "pairs":  # an exclusive or takes more than a handful to show itself
+        return Demo(data, base=base, method=method, samples=60, settings=Settings(per_class=40))
     return Demo(data, base=base, method=method)
 
 
@@ -173,8 +175,11 @@ class _Session:
             "forgetting": rows[0]["base_accuracy"] - rows[-1]["base_accuracy"],
             "worst_class_accuracy": min(rows[-1]["per_class"].values()),
             "confusion": self.confusion,
-            "counters": {k: status[k] for k in ("crc_errors", "gaps", "repeats", "dropped")}
-            | {"host_repeats": client.link.repeats},
+            "counters": {
+                **{key: status[key] for key in ("crc_errors", "gaps", "repeats", "dropped")},
+                "host_repeats": client.link.repeats,
+                "lost_events": client.link.lost_events,
+            },
         }
 
     def measure(self, known: int) -> dict[str, Any]:
@@ -197,7 +202,8 @@ class _Session:
 
     def show(self, rows: list[dict[str, Any]]) -> None:
         """The table so far: a row per measurement, a column per class, in %."""
-        table = Table(title="accuracy on the test set by the board's own predictions, %", title_justify="left")
+        title = "accuracy on the test set by the board's own predictions, %"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for text in ("after", "known", "base"):
             table.add_column(text, justify="right")
         for c in self.order:

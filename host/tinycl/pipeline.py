@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinycl.data import Dataset, take, to_int8
-from tinycl.distil import METHODS
+from tinycl.distil import distil_classes
 from tinycl.errors import UserError
 from tinycl.learn.heads import to_fixed, train_head
 from tinycl.model.backbone import IntegerBackbone
@@ -43,14 +43,9 @@ def make_synthetic(
     data: Dataset, base: list[int], backbone: IntegerBackbone, method: str, per_class: int, seed: int, progress: Update
 ) -> np.ndarray:
     """Synthetic samples of the base classes, int8 [classes, per_class, h, w, c]."""
-    if method not in METHODS:
-        raise UserError(f"no distiller '{method}': choose one of {', '.join(METHODS)}")
     x, y = base_samples(data, base)
-    made = []
-    for c in range(len(base)):
-        made.append(METHODS[method](x[y == c], per_class, backbone, seed=seed + c))
-        progress(c + 1, len(base))
-    return np.stack(made)
+    made, _ = distil_classes(method, x, y, per_class, backbone, seed, progress)
+    return made.reshape(len(base), per_class, *made.shape[1:])
 
 
 def make_blob(
@@ -76,4 +71,4 @@ def new_samples(data: Dataset, label: int, count: int, seed: int) -> np.ndarray:
 
 def with_room(settings: Settings, classes: int, samples: int) -> Settings:
     """Settings with room for so many classes and samples per enrolment."""
-    return replace(settings, max_classes=max(settings.max_classes, classes), max_samples=max(2, samples))
+    return replace(settings, max_classes=classes, max_samples=max(2, samples))

@@ -212,7 +212,8 @@ def _page(report: dict[str, Any], pictures: str) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: {INK}; background: #fff; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: {INK}; background: #fff;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; margin: 1rem 0; font-size: 0.92rem; display: block; overflow-x: auto }}
 th, td {{ text-align: left; padding: 0.3rem 0.8rem; border-bottom: 1px solid #e5e7eb; font-weight: 400 }}
 thead th {{ font-weight: 600 }}

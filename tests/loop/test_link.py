@@ -544,14 +544,31 @@ def test_a_board_that_takes_no_bytes(board):
 
 def test_a_board_that_only_asks_again(board, quick_retry):
     """Every request arrives broken: the board's NAKs are no sign of life for ever."""
-    board.line.to_board.rates = Rates(1, ("flip",))
-    board.line.to_board.next_fault = 7
-    start = time.monotonic()
-    with pytest.raises(BoardSilent):
-        board.link.request(wire.STATUS, silence_s=1)
-    assert 0.9 < time.monotonic() - start < 3
-    board.line.heal()
-    board.link.recover()
+    board.port.close()
+    board.port = None
+    naks = []
+    ear = wire.Decoder(1 << 15)
+
+    class Breaking(CountingPort):
+        def write(self, data: bytes) -> int:
+            assert len(naks) < 400
+            return super().write(data[:-1] + bytes([data[-1] ^ 0x40]))
+
+        def read(self, size: int = 1) -> bytes:
+            data = super().read(size)
+            naks.extend(f for f in ear.feed(data) if f[0] == wire.NAK)
+            return data
+
+    with Breaking(board.line.tty) as port:
+        port.watch()
+        port.timeout = 0.02
+        board.link.port = port
+        start = time.monotonic()
+        with pytest.raises(BoardSilent):
+            board.link.request(wire.STATUS, silence_s=1)
+        assert 0.9 < time.monotonic() - start < 3
+        assert len(naks) > 5
+    board.connect()
     assert session(board)
 
 

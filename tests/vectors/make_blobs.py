@@ -258,7 +258,7 @@ def hostile() -> Iterator[tuple[str, bytes]]:
     yield "layr-kernel-larger-than-input", _layr(7, 1, 1, (0, 0))
     yield "layr-stride-0", poke_int("LAYR", b.STRIDE, 0)
     yield "layr-stride-17", poke_int("LAYR", b.STRIDE, 17)
-    yield "layr-padding-is-kernel", poke_int("LAYR", b.PAD, 3)
+    yield "layr-padding-is-kernel", _padding_is_kernel()
     yield "layr-channels-0", poke_int("LAYR", b.OUT_C, 0)
     yield "layr-channels-513", poke_int("LAYR", layr + b.OUT_C, 513)
     yield "layr-channels-huge", poke_int("LAYR", layr + b.OUT_C, 0x7FFFFFFF)
@@ -315,6 +315,12 @@ def _id_wrong() -> bytes:
 def _layr(kernel: int, stride: int, pad: int, out: tuple[int, int]) -> bytes:
     first = layer(b.CONV2D, (4, 4, 1), (*out, CHANNELS), kernel, stride, pad, 4, 15, 0, 0)
     return with_section(LAYR=first + sections()["LAYR"][64:])
+
+
+def _padding_is_kernel() -> bytes:
+    # right in every other way: the border of the output sees nothing of the image
+    conv = layer(b.CONV2D, (4, 4, 1), (6, 6, CHANNELS), 1, 1, 1, 4, 15, 0, 0)
+    return with_section(LAYR=conv, EXIT=ints(1, 3, 4 * CHANNELS, 0), RUNG=ints(0, 0, 4 * CHANNELS, 0))
 
 
 def _pool(pad: int, channels: int) -> bytes:

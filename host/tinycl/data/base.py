@@ -18,7 +18,9 @@ class Dataset:
     """A classification data set, checked when it is made; raises DataError.
 
     x_train, x_test: [n, h, w, c], values and dtype as published, all within `low`..`high`, which maps linearly to int8 0..127.
-    y_train, y_test: int64 [n], an index into `classes`. `base_count`: how many classes, from the first, are usually base classes.
+    y_train, y_test: int64 [n], an index into `classes`. `base_count`: how many classes, from the first, usually are base
+    classes.
+    `shuffle_classes`: the experiment's seed deals the classes first, so that each seed has base classes of its own.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Dataset:
     license: str
     source: str
     base_count: int = 0
+    shuffle_classes: bool = False
 
     def __post_init__(self) -> None:
         self.check()
@@ -79,7 +82,7 @@ def _check_part(where: str, x: np.ndarray, y: np.ndarray, classes: Sequence[str]
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise DataError(f"{where}: {np.count_nonzero(~np.isfinite(x))} values are NaN or infinite: remove or replace them")
     counts = np.bincount(y, minlength=len(classes))
-    for label in np.flatnonzero(counts == 0):
+    for label in np.flatnonzero(counts == 0).tolist():
         raise DataError(f"{where}: class '{classes[label]}' has 0 samples: add some or drop the class")
 
 
@@ -105,8 +108,8 @@ def to_int8(x: np.ndarray, low: float, high: float) -> np.ndarray:
 def take(data: Dataset, per_class: int, labels: Sequence[int] | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw `per_class` training samples of each class in `labels` (default: all) without replacement.
 
-    Returns (x raw [k, h, w, c], y int64 [k]), class after class in the order of `labels`. A class's draw depends on the seed and
-    its own label only, not on which other classes are asked for. Raises DataError when a class has too few.
+    Returns (x raw [k, h, w, c], y int64 [k]), class after class in the order of `labels`. What is drawn of a class depends on
+    the seed and its label only, not on the other classes asked for. Raises DataError when a class has too few.
     """
     if per_class < 1:
         raise DataError(f"{per_class} samples per class were asked for: give --samples 1 or more")

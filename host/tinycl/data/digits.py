@@ -31,4 +31,5 @@ def load() -> Dataset:
         license="CC BY 4.0",
         source="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI), test part, as shipped with scikit-learn",
         base_count=6,
+        shuffle_classes=True,
     )

@@ -38,9 +38,14 @@ def _samples(path: Path, name: str, x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _labels(path: Path, name: str, y: np.ndarray) -> np.ndarray:
+def _labels(path: Path, name: str, y: np.ndarray, classes: int) -> np.ndarray:
     if y.dtype.kind not in "ui" or y.ndim != 1:
         raise DataError(f"{path.name}: {name} is {y.dtype} with {y.ndim} axes: store whole numbers, one per sample")
+    if y.size and (y.min() < 0 or y.max() >= classes):
+        raise DataError(
+            f"{path.name}: {name} holds labels {y.min()}..{y.max()}, but {classes} classes allow 0..{classes - 1}: "
+            "correct the labels or name all classes"
+        )
     return y.astype(np.int64)
 
 
@@ -62,14 +67,14 @@ def load(path: str | Path) -> Dataset:
             f"{path.name}: classes is {arrays['classes'].dtype} with {arrays['classes'].ndim} axes: store 1 list of names"
         )
     classes = tuple(str(name) for name in arrays["classes"])
-    x, y = _samples(path, "x", arrays["x"]), _labels(path, "y", arrays["y"])
+    x, y = _samples(path, "x", arrays["x"]), _labels(path, "y", arrays["y"], len(classes))
     if len(x) != len(y):
         raise DataError(f"{path.name}: {len(x)} samples in x, {len(y)} labels in y: store one label per sample")
     if "x_test" in arrays:
-        x_test, y_test = _samples(path, "x_test", arrays["x_test"]), _labels(path, "y_test", arrays["y_test"])
+        x_test, y_test = _samples(path, "x_test", arrays["x_test"]), _labels(path, "y_test", arrays["y_test"], len(classes))
         rule = "as given in the file"
     else:
-        counts = np.bincount(y[(y >= 0) & (y < len(classes))], minlength=len(classes))
+        counts = np.bincount(y, minlength=len(classes))
         if counts.size and counts.min() < 2:
             few = classes[int(counts.argmin())]
             raise DataError(

@@ -1,4 +1,4 @@
-# Distillation behind one small interface: METHODS by name, one file each, and `distil_classes` to run one over all base classes.
+# Distillation behind one small interface: METHODS by name, one file each, and `distil_classes` to run one over all classes.
 
 import numpy as np
 

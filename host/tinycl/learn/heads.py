@@ -4,6 +4,7 @@ everything. Both see the deployed int8 latents. Depends on PyTorch."""
 import numpy as np
 import torch
 
+from tinycl.model.train import deterministic
 from tinycl.shared import fixed as f
 
 
@@ -39,8 +40,11 @@ def train_head(
     weight_decay: float = 1e-4,
 ) -> Head:
     """Adam with a cosine schedule on cross-entropy. latents int8 [n, inputs], y int64 [n]."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
+    with deterministic(seed):
+        return _train(latents, y, classes, hidden, epochs, weight_decay)
+
+
+def _train(latents: np.ndarray, y: np.ndarray, classes: int, hidden: int, epochs: int, weight_decay: float) -> Head:
     head = Head(latents.shape[1], classes, hidden)
     x = torch.from_numpy(latents.astype(np.float32) / 128)
     labels = torch.from_numpy(np.asarray(y, np.int64))
@@ -49,7 +53,7 @@ def train_head(
     optimiser = torch.optim.Adam(head.parameters(), lr=0.02, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(epochs):
-        for part in torch.randperm(len(x), generator=generator).split(batch):
+        for part in torch.randperm(len(x)).split(batch):
             loss = torch.nn.functional.cross_entropy(head(x[part]), labels[part])
             optimiser.zero_grad()
             loss.backward()

@@ -9,24 +9,25 @@ from .backbone import Exit, Shape
 EXIT_LATENTS = 150  # at most, per exit: two exits stay below the head's limit
 EXIT_CHANNELS = 16  # an exit is pooled until this many channels fit, then gets as many as do, up to CHANNELS_MAX
 CHANNELS_MAX = 32
+KERNEL_MAX = 16  # of the blob format
 IMAGE_AREAS = (256, 49, 16)  # positions (h * w) after each convolution, at most
 SIGNAL_AREAS = (64, 16, 8)  # the same where a side is below 3: such an output cannot be pooled in both directions
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution to be trained: `kernel` is (k_h, k_w)."""
+    """A convolution to be trained, its kernel square as the blob format has it."""
 
     out_c: int
-    kernel: tuple[int, int]
+    kernel: int
     stride: int
     pad: int
 
     def out_shape(self, shape: Shape) -> Shape:
         """(h, w, c) after this layer."""
         h, w, _ = shape
-        k_h, k_w = self.kernel
-        return (h + 2 * self.pad - k_h) // self.stride + 1, (w + 2 * self.pad - k_w) // self.stride + 1, self.out_c
+        border = 2 * self.pad - self.kernel
+        return (h + border) // self.stride + 1, (w + border) // self.stride + 1, self.out_c
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,13 @@ def architecture(shape: Shape) -> Architecture:
     """The backbone for samples of (h, w, c): three convolutions, an exit after the second and one after the third.
 
     Each convolution takes the smallest stride that brings the output under its area; kernels are 3x3, or stride + 1 where the
-    stride would skip values, and no larger than the (padded) input. A large grey image starts with 8 channels, all else
-    with 16. Raises ModelError for a shape with a side below 1.
+    stride would skip values, padded by half of it. A large grey image starts with 12 channels, all else
+    with 16. Raises ModelError for an empty shape or one too large.
     """
     if min(shape) < 1:
         raise ModelError(f"samples of shape {shape} are empty: every side must be 1 or more")
     areas = IMAGE_AREAS if min(shape[:2]) >= 3 else SIGNAL_AREAS
-    first = _conv(shape, 8 if shape[2] == 1 and shape[0] * shape[1] > 256 else 16, areas[0])
+    first = _conv(shape, 12 if shape[2] == 1 and shape[0] * shape[1] > 256 else 16, areas[0])
     layers, exits, out = [first], [], first.out_shape(shape)
     for area in areas[1:]:
         h, w, _ = _conv(out, 1, area).out_shape(out)
@@ -87,12 +88,10 @@ def architecture(shape: Shape) -> Architecture:
 
 
 def _conv(shape: Shape, out_c: int, area: int) -> Conv:
-    h, w, _ = shape
-    pad = 1 if min(h, w) >= 3 else 0
-    for stride in range(1, h * w + 1):
-        side = 3 if stride < 3 else stride + 1
-        conv = Conv(out_c, (min(side, h + 2 * pad), min(side, w + 2 * pad)), stride, pad)
-        out_h, out_w, _ = conv.out_shape(shape)
-        if out_h * out_w <= area:
+    for stride in range(1, KERNEL_MAX):
+        kernel = max(3, stride + 1)
+        conv = Conv(out_c, kernel, stride, kernel // 2)
+        h, w, _ = conv.out_shape(shape)
+        if h * w <= area:
             return conv
-    raise ModelError(f"no stride brings {shape} under {area} positions: use smaller samples")  # a stride of h * w always does
+    raise ModelError(f"no stride up to {KERNEL_MAX - 1} brings {shape} under {area} positions: use smaller samples")

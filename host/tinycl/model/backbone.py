@@ -66,7 +66,7 @@ class ConvLayer:
             )
         worst = self.worst_accumulator(first)
         if not (
-            0 <= self.shift1 <= 31 and 1 <= self.shift2 <= SHIFT2_MAX and worst < 1 << 31 and worst >> self.shift1 < T_LIMIT
+            0 <= self.shift1 <= 30 and 1 <= self.shift2 <= SHIFT2_MAX and worst < 1 << 31 and worst >> self.shift1 < T_LIMIT
         ):
             raise ModelError(f"sums up to {worst} with shifts {self.shift1}, {self.shift2} leave 32 bits: quantise again")
 
@@ -183,7 +183,7 @@ class IntegerBackbone:
                 raise ModelError(f"backbone: {what}: {size}, the limit is {limit}: use fewer channels or a larger stride")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """int8 [n, h, w, c] -> all latents, int8 [n, sum(latent_sizes)], exit after exit. Raises ModelError on a wrong input."""
+        """int8 [n, h, w, c] -> all latents, int8 [n, sum(latent_sizes)], exit after exit. Raises ModelError."""
         if x.dtype != np.int8 or x.shape[1:] != self.in_shape:
             raise ModelError(f"input {x.dtype} {x.shape}, int8 [n, {', '.join(map(str, self.in_shape))}] is needed: convert it")
         out = np.empty((len(x), sum(self.latent_sizes)), dtype=np.int8)
@@ -195,9 +195,7 @@ class IntegerBackbone:
         return PoolLayer(e.pool_k, self.layers[e.layer_count - 1].out_shape)
 
     def _batches(self, count: int) -> Iterator[slice]:
-        floats = (
-            max(layer.macs // layer.w.shape[0] for layer in self.layers if isinstance(layer, ConvLayer)) if self.macs(-1) else 1
-        )
+        floats = 1 + max(layer.macs // layer.out_shape[2] for layer in self.layers)  # one sample's largest im2col matrix
         step = max(1, BATCH_BYTES // (4 * floats))
         for start in range(0, count, step):
             yield slice(start, start + step)

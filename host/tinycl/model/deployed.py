@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .backbone import ConvLayer, IntegerBackbone
+from .backbone import ConvLayer, IntegerBackbone, PoolLayer
 
 
 class DeployedBackbone:
@@ -34,7 +34,7 @@ class DeployedBackbone:
             if isinstance(layer, ConvLayer) and parameters is not None:
                 x = functional.conv2d(x, *parameters, layer.stride, layer.pad).clamp(0, 127)
                 x = x + (x.round() - x).detach()
-            else:
+            elif isinstance(layer, PoolLayer):
                 x = functional.max_pool2d(x, layer.k)
             for e in self.backbone.exits:
                 if e.layer_count == i:

@@ -12,26 +12,23 @@ from .backbone import SHIFT2_MAX, T_LIMIT, ConvLayer, IntegerBackbone, PoolLayer
 if TYPE_CHECKING:
     from .train import FloatBackbone
 
-BIAS_LIMIT = 1 << 30
+BIAS_LIMIT = 1 << 29  # leaves room for the sum, as the blob format asks
 QUIET = 1 << 10  # a channel this much weaker than the layer's strongest is rounded as if it were this strong
 
 
 def quantise(net: "FloatBackbone", full_scale: float) -> IntegerBackbone:
     """The integer twin of `net`, whose activation `full_scale` becomes 127. Raises ModelError."""
     layers: list[ConvLayer | PoolLayer] = []
-    convs, shape = iter(zip(net.convs, net.norms, strict=True)), net.arch.in_shape
+    convs, shape = iter(net.folded()), net.arch.in_shape
     for layer in net.arch.layers:
         if isinstance(layer, Conv):
-            conv, norm = next(convs)
-            gain = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-            offset = norm.bias.detach().double() - norm.running_mean.double() * gain
-            weight = conv.weight.detach().double().permute(0, 2, 3, 1).numpy()
+            weight, gain, offset = next(convs)
             # Inputs and outputs count in 1/127 of their full scale; the input's is 1, so y = 127 / full_scale * (...) / 127.
             layers.append(
                 integer_conv(
                     weight,
-                    gain.numpy() / full_scale,
-                    offset.numpy() * 127 / full_scale,
+                    gain / full_scale,
+                    offset * 127 / full_scale,
                     shape,
                     layer.stride,
                     layer.pad,

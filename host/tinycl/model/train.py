@@ -16,9 +16,9 @@ from .quantise import quantise
 
 Progress = Callable[[int, int], None]
 
-FULL_SCALE = 4.0  # the normalised activation that int8 127 stands for: 4 standard deviations clip little and waste little
+FULL_SCALE = 6.0  # the normalised activation that int8 127 stands for: 6 standard deviations clip next to nothing
 BATCH = 128
-STEPS = 600
+STEPS_MIN, STEPS_MAX, SAMPLES_PER_STEP = 600, 1500, 20  # a larger data set earns more steps, up to a minute of training
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 1e-4
 ROTATE, STRETCH, SHIFT = 0.2, 0.15, 0.2  # augmentation: radians, share, share of half the image
@@ -35,21 +35,23 @@ class FloatBackbone(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.weights, self.norms = nn.ParameterList(), nn.ModuleList()  # one of each per convolution
         channels = arch.in_shape[2]
         for layer in arch.layers:
             if isinstance(layer, Conv):
-                self.convs.append(nn.Conv2d(channels, layer.out_c, layer.kernel, layer.stride, layer.pad, bias=False))
+                self.weights.append(
+                    nn.init.kaiming_uniform_(torch.empty(layer.out_c, channels, layer.kernel, layer.kernel), a=5**0.5)
+                )
                 self.norms.append(nn.BatchNorm2d(layer.out_c))
                 channels = layer.out_c
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [n, c, h, w], 1.0 stands for int8 127. Returns all latents [n, sum(latent_sizes)] in the same unit, h, w, c order."""
-        latents, convs = [], zip(self.convs, self.norms, strict=True)
+        """x: [n, c, h, w], 1.0 stands for int8 127. Returns all latents [n, sum(latent_sizes)], same unit, (h, w, c) order."""
+        latents, convs = [], zip(self.weights, self.norms, strict=True)
         for i, layer in enumerate(self.arch.layers, start=1):
             if isinstance(layer, Conv):
                 conv, norm = next(convs)
-                weight = round_through(conv.weight, weight_scale(conv.weight))
+                weight = round_through(conv, weight_scale(conv))
                 x = norm(functional.conv2d(x, weight, None, layer.stride, layer.pad))
                 x = round_through((x / FULL_SCALE).clamp(0, 1), 1 / 127)
             else:
@@ -58,6 +60,16 @@ class FloatBackbone(nn.Module):
                 if e.layer_count == i:
                     latents.append(functional.max_pool2d(x, e.pool_k).permute(0, 2, 3, 1).flatten(1))
         return torch.cat(latents, 1)
+
+    def folded(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Per convolution, float64: weight [out_c, k_h, k_w, in_c], and what batch normalisation does: gain, offset [out_c]."""
+        result = []
+        for weight, norm in zip(self.weights, self.norms, strict=True):
+            state = {name: value.double().numpy() for name, value in norm.state_dict().items()}
+            gain = state["weight"] / np.sqrt(state["running_var"] + norm.eps)
+            offset = state["bias"] - state["running_mean"] * gain
+            result.append((weight.detach().double().permute(0, 2, 3, 1).numpy(), gain, offset))
+        return result
 
 
 def weight_scale(weight: Tensor) -> Tensor:
@@ -75,12 +87,13 @@ def train_backbone(
     y: np.ndarray,
     arch: Architecture | None = None,
     seed: int = 0,
-    steps: int = STEPS,
+    steps: int | None = None,
     progress: Progress | None = None,
 ) -> IntegerBackbone:
     """Train on base classes: x int8 [n, h, w, c] in 0..127, y int [n] (any labels). Returns the integer backbone.
 
-    `progress(done, total)` counts steps. The same seed gives the same backbone. Raises DataError, ModelError.
+    `steps`: batches of 128, by default 600 to 1500 by the size of the data; `progress(done, total)` counts them.
+    The same seed gives the same backbone. Raises DataError, ModelError.
     """
     return quantise(train_float(x, y, arch, seed, steps, progress), FULL_SCALE)
 
@@ -90,7 +103,7 @@ def train_float(
     y: np.ndarray,
     arch: Architecture | None = None,
     seed: int = 0,
-    steps: int = STEPS,
+    steps: int | None = None,
     progress: Progress | None = None,
 ) -> FloatBackbone:
     """As `train_backbone`, but returns the float twin, in evaluation mode.
@@ -104,6 +117,7 @@ def train_float(
             f"{x.dtype} {x.shape} with {len(names)} classes: training needs int8 [n, h, w, c] and 2 or more classes"
         )
     arch = arch or architecture(x.shape[1:])
+    steps = steps or int(np.clip(len(x) // SAMPLES_PER_STEP, STEPS_MIN, STEPS_MAX))
     with deterministic(seed):
         pixels, targets = to_torch(x) / 127, torch.from_numpy(labels.astype(np.int64))
         net = FloatBackbone(arch)
@@ -115,7 +129,8 @@ def train_float(
         for step in range(steps):
             batch = torch.randint(len(pixels), (BATCH,))
             latents = net(augment(pixels[batch]))
-            loss = sum(functional.cross_entropy(h(latents[:, :w]), targets[batch]) for h, w in zip(heads, widths, strict=True))
+            logits = (head(latents[:, :width]) for head, width in zip(heads, widths, strict=True))
+            loss = torch.stack([functional.cross_entropy(z, targets[batch]) for z in logits]).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
