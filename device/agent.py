@@ -67,7 +67,8 @@ class Agent:
         self.link = link
         self.store = Store(root)
         self.available = kernel_choice.available()
-        self.kernels = kernel_choice.load(kernels or self.available[0])
+        # where the ones that were asked for do not load, the best ones serve, and HELLO says so
+        self.kernels = kernel_choice.load(kernels) or kernel_choice.load(self.available[0])
         self.learner = None
         self.trouble = ""  # why there is no learner although there is a blob
         self.next_seq = 0
@@ -117,6 +118,8 @@ class Agent:
             except (TinyclError, MemoryError, OSError) as e:
                 self.release()
                 self.trouble = str(e) or "not enough memory"
+            else:
+                self.trouble = ""
 
     def run(self):
         """Serves until the line ends (EOFError)."""
@@ -321,10 +324,16 @@ class Agent:
             )
         if self.enrolling is not None:
             self.busy()
-        if name != self.kernels.NAME:
+        before = self.kernels
+        if name != before.NAME:
             self.kernels = kernel_choice.load(name)
             if self.learner:
                 self.restore()
+                if not self.learner:
+                    why = self.trouble
+                    self.kernels = before
+                    self.restore()
+                    raise Refused("%s kernels cannot serve the blob (%s): keep %s" % (name, why, before.NAME), errors.PLAN)
 
     def unknown(self, kind):
         raise Refused(

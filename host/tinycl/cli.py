@@ -167,10 +167,9 @@ def export(
             made = stored["synthetic"]
     except (OSError, ValueError, KeyError) as e:
         raise DataError(f"'{synthetic}' is not what 'tinycl distil' leaves ({e}): run it again") from e
-    settings = replace(Settings(), max_classes=max_classes or len(found.classes), max_samples=samples)
+    settings = pipeline.with_room(Settings(), max_classes or len(found.classes), samples, made.shape[1])
     if target is not None:
         settings = replace(settings, target=target)
-    settings = replace(settings, per_class=max(settings.per_class, made.shape[1]))
     blob = pipeline.make_blob(found, first, model, made, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(blob)

@@ -56,22 +56,27 @@ def run(demo: Demo, board: Board) -> tuple[dict[str, Any], np.ndarray]:
     )
     for label in unseen:  # too few samples are found now, not in the middle
         pipeline.new_samples(data, label, demo.samples, demo.seed)
-    with stage("training the backbone on the host") as update:
-        backbone = pipeline.make_backbone(data, base, demo.seed, update)
-    with stage(f"distilling {demo.per_class} samples a class") as update:
-        synthetic = pipeline.make_synthetic(data, base, backbone, demo.method, demo.per_class, demo.seed, update)
-    settings = pipeline.with_room(demo.settings, len(data.classes), demo.samples)
-    blob = pipeline.make_blob(data, base, backbone, synthetic, settings)
-    console.print(f"blob: {len(blob):,} bytes; backbone {backbone.weights_bytes:,} bytes, {backbone.macs(0):,} MACs to exit 1")
-    with board:
-        session = _Session(demo, board.client, base, unseen)
-        made = session.teach(blob)
-        made["board"] = board.name
-    top = made["top"]
+    with board:  # a board that is missing or unfit, too
+        hello = board.link.board
+        console.print(
+            f"board {hello['board']}: MicroPython {hello['version']} on {hello['platform']}, "
+            f"{hello['kernels']} kernels, {hello['free_bytes']:,} bytes free"
+        )
+        with stage("training the backbone on the host") as update:
+            backbone = pipeline.make_backbone(data, base, demo.seed, update)
+        with stage(f"distilling {demo.per_class} samples a class") as update:
+            synthetic = pipeline.make_synthetic(data, base, backbone, demo.method, demo.per_class, demo.seed, update)
+        settings = pipeline.with_room(demo.settings, len(data.classes), demo.samples, demo.per_class)
+        blob = pipeline.make_blob(data, base, backbone, synthetic, settings)
+        console.print(
+            f"blob: {len(blob):,} bytes; backbone {backbone.weights_bytes:,} bytes, {backbone.macs(0):,} MACs to exit 1"
+        )
+        made = _Session(demo, board.client, base, unseen).teach(blob)
     parsed = Blob(blob)
     made.update(
         {
             "dataset": data.name,
+            "board": board.name,
             "seed": demo.seed,
             "distiller": demo.method,
             "base_per_class": demo.per_class,
@@ -81,7 +86,7 @@ def run(demo: Demo, board: Board) -> tuple[dict[str, Any], np.ndarray]:
             "blob_bytes": len(blob),
             "backbone_weights_bytes": backbone.weights_bytes,
             "ladder": _ladder(backbone, settings, parsed),
-            "plan": {name: items * plan.item_bytes(code, 4) for name, code, items in plan.buffers(parsed, top)},
+            "plan": {name: items * plan.item_bytes(code, 4) for name, code, items in plan.buffers(parsed, made["top"])},
         }
     )
     with stage("joint baseline on the host") as update:
@@ -125,10 +130,6 @@ class _Session:
     def teach(self, blob: bytes) -> dict[str, Any]:
         client, data = self.client, self.demo.data
         hello = client.link.board
-        console.print(
-            f"board {hello['board']}: MicroPython {hello['version']} on {hello['platform']}, "
-            f"{hello['kernels']} kernels, {hello['free_bytes']:,} bytes free"
-        )
         plan.fit(Blob(blob), hello["free_bytes"] + hello["swap_bytes"], hello["weight_bytes"])  # refused before it is sent
         with stage("sending the blob") as update:
             active = client.send_blob(blob, update)

@@ -69,6 +69,7 @@ def new_samples(data: Dataset, label: int, count: int, seed: int) -> np.ndarray:
     return to_int8(x, data.low, data.high)
 
 
-def with_room(settings: Settings, classes: int, samples: int) -> Settings:
-    """Settings with room for so many classes and samples per enrolment."""
-    return replace(settings, max_classes=classes, max_samples=max(2, samples))
+def with_room(settings: Settings, classes: int, samples: int, base_per_class: int) -> Settings:
+    """Settings with room for so many classes, samples per enrolment, and synthetic samples per base class."""
+    per_class = max(settings.per_class, base_per_class)
+    return replace(settings, max_classes=classes, max_samples=max(2, samples), per_class=per_class)

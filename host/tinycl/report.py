@@ -109,7 +109,8 @@ def ladder_picture(report: dict[str, Any]) -> Figure:
 
 def board_picture(report: dict[str, Any]) -> Figure:
     """Memory plan of the board, and time and free memory at each enrolment."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
+    figure = plt.figure(figsize=(9.6, 3.4))
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     plan = sorted(report["plan"].items(), key=lambda item: item[1])
     left.barh([name for name, _ in plan], [size / 1024 for _, size in plan], color=ACCENT)
     left.set_xlabel("kB")
@@ -131,17 +132,17 @@ def board_picture(report: dict[str, Any]) -> Figure:
 def overview_picture(report: dict[str, Any], synthetic: np.ndarray) -> Figure:
     """One picture for a README: what was distilled, and how accuracy went."""
     figure = plt.figure(figsize=(11, 3.9))
-    left, right = figure.add_gridspec(1, 2, width_ratios=(1, 1.25), wspace=0.22)
+    grid_spec = figure.add_gridspec(1, 2, width_ratios=(1, 1.25), wspace=0.22)
     classes, per_class, h, w, _ = synthetic.shape
     shown = min(per_class, 10)
-    axis = figure.add_subplot(left)
+    axis = figure.add_subplot(grid_spec[0, 0])
     grid = synthetic[:, :shown].mean(-1)
     grid = np.pad(grid, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=0)
     axis.imshow(grid.transpose(0, 2, 1, 3).reshape(classes * (h + 1), shown * (w + 1)), cmap="gray_r", vmin=0, vmax=127)
     axis.set_yticks([(h + 1) * c + h / 2 for c in range(classes)], report["base_classes"])
     axis.set_xticks([])
     axis.set_title(f"distilled on the host: {per_class} samples a class", color=INK, fontsize=11)
-    axis = figure.add_subplot(right)
+    axis = figure.add_subplot(grid_spec[0, 1])
     stages = [report["base"], *report["steps"]]
     labels = ["base", *[f"+ {s['class']}" for s in report["steps"]]]
     base = [100 * s["base_accuracy"] for s in stages]

@@ -105,6 +105,15 @@ class SimBoard(Board):
             )
         os.close(master)
 
+    def connect(self) -> None:
+        super().connect()
+        hello = self.link.board
+        if self.kernels and hello["kernels"] != self.kernels:
+            why = hello["refused"].get(self.kernels, "there is no implementation of that name")
+            raise BoardError(
+                f"no '{self.kernels}' kernels on this board ({why}): take --kernels {' or '.join(hello['available'])}"
+            )
+
     def open_port(self) -> serial.Serial:
         self.port = serial.Serial(self.tty, exclusive=True)
         return self.port

@@ -89,7 +89,7 @@ def export(
         seed=settings.seed,
         holdout_every=settings.holdout_every,
         refit_epochs=settings.refit_epochs,
-        dataset=dataset.encode()[:24],
+        dataset=dataset.encode()[:24].decode(errors="ignore").encode(),
     )
     made = b.pack(
         {

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tinycl.errors import ModelError
-from tinycl.model.backbone import ConvLayer, Exit, IntegerBackbone, PoolLayer
+from tinycl.model.backbone import ConvLayer, Exit, IntegerBackbone, PoolLayer, Shape
 
 
 def save(path: Path, backbone: IntegerBackbone, base: list[int]) -> None:
@@ -28,7 +28,7 @@ def save(path: Path, backbone: IntegerBackbone, base: list[int]) -> None:
         if isinstance(layer, ConvLayer):
             arrays[f"w{i}"], arrays[f"bias{i}"], arrays[f"mult{i}"] = layer.w, layer.bias, layer.mult
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def load(path: Path) -> tuple[IntegerBackbone, list[int]]:
@@ -36,7 +36,8 @@ def load(path: Path) -> tuple[IntegerBackbone, list[int]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        shape = tuple(int(v) for v in arrays["in_shape"])
+        h, w, c = (int(v) for v in arrays["in_shape"])
+        shape: Shape = (h, w, c)
         layers: list[ConvLayer | PoolLayer] = []
         for i, (kind, a, pad, shift1, shift2) in enumerate(arrays["layers"].tolist()):
             if kind == 1:
