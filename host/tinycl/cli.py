@@ -111,7 +111,7 @@ def train(data: str, data_dir: Path | None, base: int | None, seed: int, out: Pa
 @_data_options
 @click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
 @click.option("--method", default="dm", help="dm, kmeans, herding or random.")
-@click.option("--per-class", default=10, type=click.IntRange(1), help="Synthetic samples per base class.")
+@click.option("--per-class", default=15, type=click.IntRange(1), help="Synthetic samples per base class.")
 @click.option("--out", default="build/synthetic.npz", type=click.Path(path_type=Path), help="Where the samples go.")
 def distil(
     data: str, data_dir: Path | None, base: int | None, seed: int, backbone: Path, method: str, per_class: int, out: Path
@@ -201,7 +201,7 @@ def boards(micropython: str | None, as_json: bool) -> None:
 @_data_options
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Runs with this many seeds, from --seed on; means on top.")
 @click.option("--samples", type=click.IntRange(1), help="Samples per enrolled class. [default: 15; mnist 60]")
-@click.option("--per-class", type=click.IntRange(1), help="Distilled samples per base class. [default: 10; mnist 60]")
+@click.option("--per-class", type=click.IntRange(1), help="Distilled samples per base class. [default: 15; mnist 60]")
 @click.option("--method", default="dm", help="Distiller: dm, kmeans, herding or random.")
 @click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
 @click.option("--kernels", default="", help="Kernels of the board: viper, ulab or plain. [default: its best]")

@@ -31,7 +31,7 @@ class Demo:
     seed: int = 0
     base: int | None = None
     samples: int = 15
-    per_class: int = 10
+    per_class: int = 15
     method: str = "dm"
     settings: Settings = field(default_factory=Settings)
 

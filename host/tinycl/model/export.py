@@ -28,7 +28,7 @@ class Settings:
     shift_first: int = 5
     shift_last: int = 7
     holdout_every: int = 5
-    refit_epochs: int = 4
+    refit_epochs: int = 8
     seed: int = 1
 
 
