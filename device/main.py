@@ -33,4 +33,7 @@ def main():
         micropython.kbd_intr(3)
 
 
-main()
+try:
+    main()
+except Exception as e:  # too little memory for the runtime, mostly; a real board goes to its REPL then
+    sys.print_exception(e, sys.stderr)

@@ -207,6 +207,9 @@ def boards(micropython: str | None, as_json: bool) -> None:
 @click.option("--kernels", default="", help="Kernels of the board: viper, ulab or plain. [default: its best]")
 @click.option("--micropython", help="A unix MicroPython of 1.24 or newer for the sim board.")
 @click.option("--heap-kb", default=None, type=click.IntRange(32), help="Heap of the sim board. [default: an RP2040's]")
+@click.option(
+    "--flash", type=click.Path(path_type=Path), help="Folder that keeps the sim board's flash. [default: a temporary one]"
+)
 @click.option("--out", default="out/demo", type=click.Path(path_type=Path), help="Folder for the report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def demo(
@@ -222,6 +225,7 @@ def demo(
     kernels: str,
     micropython: str | None,
     heap_kb: int | None,
+    flash: Path | None,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -240,7 +244,7 @@ def demo(
         chosen = replace(chosen, settings=replace(chosen.settings, target=target))
     runs = []
     for one in range(seed, seed + seeds):
-        board = SimBoard(micropython, (heap_kb * 1024 if heap_kb else HEAP_BYTES), kernels)
+        board = SimBoard(micropython, (heap_kb * 1024 if heap_kb else HEAP_BYTES), kernels, flash)
         made, pictures = main_job.run(replace(chosen, seed=one), board)
         runs.append((made, pictures))
     whole = main_job.summarise([made for made, _ in runs])

@@ -17,6 +17,7 @@ from pathlib import Path
 import serial
 
 from tinycl.board.base import Board, BoardError
+from tinycl.link.errors import LinkError
 
 OLDEST = (1, 24)
 HEAP_BYTES = 240 * 1024  # what an RP2040 has after boot
@@ -106,7 +107,16 @@ class SimBoard(Board):
         os.close(master)
 
     def connect(self) -> None:
-        super().connect()
+        try:
+            super().connect()
+        except LinkError as e:
+            if self.process is None or self.process.poll() is None:
+                raise
+            said = (self.flash / "stderr.log").read_text(errors="replace").strip().splitlines() or ["no message"]
+            raise BoardError(
+                f"the board's program ended with status {self.process.returncode} ({said[-1]}) in {self.heap_bytes:,} "
+                "bytes of heap: give it more with --heap-kb, or see whether another MicroPython does better"
+            ) from e
         hello = self.link.board
         if self.kernels and hello["kernels"] != self.kernels:
             why = hello["refused"].get(self.kernels, "there is no implementation of that name")

@@ -1,0 +1,171 @@
+"""The command as people use it: what it says, and its exit status, when the input is bad or the user stops it."""
+
+import gzip
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinycl.board.sim import SimBoard
+
+TINYCL = (sys.executable, "-m", "tinycl.cli")
+QUIET = {**os.environ, "TERM": "dumb", "COLUMNS": "200"}
+
+
+def tinycl(*arguments: str) -> tuple[int, str, str]:
+    run = subprocess.run([*TINYCL, *arguments], capture_output=True, text=True, env=QUIET, timeout=240)
+    return run.returncode, run.stdout, run.stderr
+
+
+def refused(*arguments: str) -> str:
+    """The one line of a refusal; checks that there is nothing else, that it has a number, and the status."""
+    status, out, err = tinycl(*arguments)
+    assert status == 1 and not out, (status, out, err)
+    line = err.strip().splitlines()[-1]
+    assert line.startswith("tinycl: ") and "Traceback" not in err
+    return line
+
+
+def idx(folder: Path, **changes: bytes) -> Path:
+    """A tiny MNIST: 20 training and 10 test images; `changes` replaces whole files by name."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 20), ("t10k", 10)):
+        images = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        files = {
+            f"{part}-images-idx3-ubyte.gz": struct.pack(">IIII", 0x0803, n, 28, 28) + images.tobytes(),
+            f"{part}-labels-idx1-ubyte.gz": struct.pack(">II", 0x0801, n) + labels.tobytes(),
+        }
+        for name, data in files.items():
+            (folder / name).write_bytes(gzip.compress(changes.get(name.split("-idx")[0].replace("-", "_"), data)))
+    return folder
+
+
+def test_help_shows_the_steps() -> None:
+    status, out, _ = tinycl("--help")
+    assert status == 0
+    steps = re.findall(r"^  (\w+) +[A-Z]", out, re.M)
+    assert steps == ["data", "train", "distil", "export", "boards", "demo"]
+
+
+def test_the_steps_one_by_one(tmp_path: Path) -> None:
+    backbone, synthetic, blob = (str(tmp_path / name) for name in ("b.npz", "s.npz", "blob.tcb"))
+    assert tinycl("train", "--out", backbone)[0] == 0
+    status, out, err = tinycl("distil", "--backbone", backbone, "--method", "kmeans", "--per-class", "4", "--out", synthetic)
+    assert status == 0 and "24" not in err, err
+    assert "6 classes of 4 samples, 1,536 bytes" in out
+    assert (tmp_path / "s.png").stat().st_size > 2_000
+    status, out, err = tinycl("export", "--backbone", backbone, "--synthetic", synthetic, "--out", blob)
+    assert status == 0 and "plan up to rung 0" in out, err
+    with SimBoard() as board:
+        board.client.send_blob((tmp_path / "blob.tcb").read_bytes())
+        assert list(board.client.classes().values()) == [4] * 6
+
+
+def test_data_as_json() -> None:
+    status, out, _ = tinycl("data", "--json")
+    facts = json.loads(out)
+    assert status == 0 and facts["sample"] == [8, 8, 1] and len(facts["unseen_classes"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("demo", "--data", "mnist"), "--data-dir"),
+        (("demo", "--data", "mnist", "--data-dir", "nowhere"), "nowhere"),
+        (("demo", "--data", "nonsense"), "digits, mnist, pairs"),
+        (("demo", "--base", "10"), "10 base classes of 10"),
+        (("demo", "--samples", "500"), "500 were asked for"),
+        (("demo", "--per-class", "500"), "500"),
+        (("demo", "--method", "magic"), "dm, kmeans, herding, random"),
+        (("demo", "--micropython", "/nowhere/micropython"), "--micropython"),
+        (("demo", "--kernels", "magic"), "viper or plain"),
+        (("export", "--backbone", "nothing.npz"), "nothing.npz"),
+    ],
+)
+def test_refusals(arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(*arguments)
+
+
+def test_wrong_idx_header(tmp_path: Path) -> None:
+    data = struct.pack(">IIII", 0x0802, 20, 28, 28) + bytes(20 * 784)
+    line = refused("demo", "--data", "mnist", "--data-dir", str(idx(tmp_path, train_images=data)))
+    assert "0x" in line or "magic" in line
+
+
+def test_labels_outside_the_range(tmp_path: Path) -> None:
+    data = struct.pack(">II", 0x0801, 20) + bytes([11] * 20)
+    assert "11" in refused("demo", "--data", "mnist", "--data-dir", str(idx(tmp_path, train_labels=data)))
+
+
+def test_too_few_samples_are_found_before_anything_is_trained(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert "60 were asked for" in refused("demo", "--data", "mnist", "--data-dir", str(idx(tmp_path)))
+    assert time.monotonic() - began < 60
+
+
+def test_a_plan_over_the_memory(tmp_path: Path) -> None:
+    line = refused("demo", "--heap-kb", "115", "--method", "random")
+    assert re.search(r"needs \d+ bytes .* has \d+ free", line) and line.endswith(
+        "lower --per-class, --samples or --max-classes"
+    )
+
+
+def test_a_heap_too_small_for_the_runtime() -> None:
+    assert "MemoryError" in refused("demo", "--heap-kb", "64")
+
+
+def test_own_data(tmp_path: Path) -> None:
+    """A .npz with x, y and classes goes the whole way."""
+    rng = np.random.default_rng(0)
+    centres = rng.integers(0, 200, (5, 8, 8))
+    y = np.arange(400) % 5
+    x = np.clip(centres[y] + rng.normal(0, 12, (400, 8, 8)), 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=y, classes=np.array(["ä", "b", "c", "d", "e"]))
+    status, out, err = tinycl("demo", "--data", str(tmp_path / "mine.npz"), "--json", "--out", str(tmp_path / "out"))
+    assert status == 0, err
+    report = json.loads(out)
+    assert report["base_classes"] == ["ä", "b", "c"] and report["final_accuracy"] > 0.9
+
+
+def test_ctrl_c_in_the_middle_of_an_enrolment(tmp_path: Path) -> None:
+    """The message and the status are right, and the board's flash holds the state from before that enrolment."""
+    master, slave = pty.openpty()  # so that the bars are drawn while they run
+    flash = tmp_path / "flash"
+    flash.mkdir()
+    arguments = ("demo", "--data", "pairs", "--kernels", "plain", "--flash", str(flash), "--out", str(tmp_path / "out"))
+    process = subprocess.Popen(
+        [*TINYCL, *arguments], stderr=slave, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "100"}
+    )
+    os.close(slave)
+    seen = b""
+    stopped = False
+    try:
+        while True:
+            try:
+                part = os.read(master, 4096)
+            except OSError:  # the other end is closed: the command has ended
+                break
+            if not part:
+                break
+            seen += part
+            if not stopped and re.search(rb"enrolling 'different'.* [1-9]\d?/", seen):
+                stopped = True
+                process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    finally:
+        process.kill()
+        os.close(master)
+    assert stopped and b"last good state" in seen
+    with SimBoard(flash=flash) as board:
+        assert list(board.client.classes()) == ["2|4", "2|5", "3|4", "3|5", "same"]
+        assert board.client.status()["enrolling"] == ""
