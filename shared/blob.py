@@ -125,7 +125,8 @@ class Blob:
     """A verified blob. Raises FormatError where anything is not as BLOB.md says; nothing was changed then.
 
     source: a file opened for reading bytes, or any bytes-like object, which is then used in place.
-    The fields of META are attributes; `names` the base classes; `layers`, `exits`, `rungs` arrays of int32.
+    The fields of META are attributes; `names` the base classes; `layers`, `exits`, `rungs` and `plan`
+    (bytes of the memory plan of each rung) arrays of int32.
     """
 
     def __init__(self, source):
@@ -140,6 +141,8 @@ class Blob:
         self._check_layers()
         self._check_exits()
         self._check_rungs()
+        self.plan = self._ints("PLAN", 1, 1, MAX_RUNGS)
+        self._want("PLAN", len(self.rungs) // RUNG_INTS * 4)
         self._check_head()
         self._want("RAWS", self.base_classes * self.base_per_class * self.sample_bytes)
 

@@ -1,8 +1,10 @@
-# The memory plan: every large buffer of the learner, with its size, from the blob alone. The host computes it before it
-# sends anything, the board computes it again and allocates from it. Runs unchanged under CPython and MicroPython.
-# Allocates a short list of tuples.
-from .blob import RUNG_INTS
-from .errors import PlanError
+# The memory plan: every large buffer of the learner, with its size, from the blob alone. The host computes it before it sends
+# anything and puts its sizes into the blob; the board computes it again, compares, and allocates from it.
+# Runs unchanged under CPython and MicroPython. Allocates a short list of tuples.
+from array import array
+
+from .blob import RUNG_INTS, Blob, pack
+from .errors import FormatError, PlanError
 
 RESERVE_BYTES = 16384  # left free beside the plan: frames, metrics and the interpreter's own small objects
 
@@ -48,10 +50,23 @@ def total_bytes(plan, weight_bytes=4):
     return sum([items * item_bytes(code, weight_bytes) for _, code, items in plan])
 
 
+def add_plan(sections):
+    """The sections of a blob with PLAN added: the bytes of each rung's plan, for the board to hold its own against."""
+    rungs = len(sections["RUNG"]) // (4 * RUNG_INTS)
+    blob = Blob(pack(dict(sections, PLAN=bytes(4 * rungs))))
+    totals = array("i", [total_bytes(buffers(blob, top)) for top in range(rungs)])
+    return dict(sections, PLAN=bytes(totals))
+
+
 def fit(blob, free_bytes, weight_bytes=4):
     """(top, plan): the longest ladder whose plan leaves RESERVE_BYTES free. Raises PlanError with numbers if none does."""
     for top in range(len(blob.rungs) // RUNG_INTS - 1, -1, -1):
         plan = buffers(blob, top)
+        if total_bytes(plan) != blob.plan[top]:
+            raise FormatError(
+                "the blob plans %d bytes for rung %d, this side %d: bring host and board to the same version"
+                % (blob.plan[top], top, total_bytes(plan))
+            )
         if total_bytes(plan, weight_bytes) + RESERVE_BYTES <= free_bytes:
             return top, plan
     need = total_bytes(plan, weight_bytes)

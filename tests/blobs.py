@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinycl.shared import blob as b
+from tinycl.shared.plan import add_plan
 
 SIDE = 8
 LAYERS = (  # in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, pad, shift1, shift2
@@ -70,17 +71,19 @@ def tiny_sections(rungs: tuple[tuple[int, int], ...] = RUNGS, **overrides: Any) 
     names = [f"base{c}" for c in range(classes)]
     head = g.integers(-(1 << 16), 1 << 16, (classes, 1 + rows[0][2]))
     raws = [tiny_samples(c, meta["base_per_class"]) for c in range(classes)]
-    return {
-        "META": b.pack_meta(**meta),
-        "NAME": b.pack_names(names),
-        "LAYR": np.array(layers, "<i4").tobytes(),
-        "EXIT": np.array(exits, "<i4").tobytes(),
-        "RUNG": np.array(rows, "<i4").tobytes(),
-        "WGHT": np.concatenate(weights).astype(np.int8).tobytes(),
-        "QUAN": np.concatenate(quant).astype("<i4").tobytes(),
-        "HEAD": head.astype("<i4").tobytes(),
-        "RAWS": np.concatenate(raws).tobytes(),
-    }
+    return add_plan(
+        {
+            "META": b.pack_meta(**meta),
+            "NAME": b.pack_names(names),
+            "LAYR": np.array(layers, "<i4").tobytes(),
+            "EXIT": np.array(exits, "<i4").tobytes(),
+            "RUNG": np.array(rows, "<i4").tobytes(),
+            "WGHT": np.concatenate(weights).astype(np.int8).tobytes(),
+            "QUAN": np.concatenate(quant).astype("<i4").tobytes(),
+            "HEAD": head.astype("<i4").tobytes(),
+            "RAWS": np.concatenate(raws).tobytes(),
+        }
+    )
 
 
 def tiny_blob(**overrides: Any) -> bytes:

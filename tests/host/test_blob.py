@@ -212,7 +212,8 @@ def networks(draw: st.DrawFn) -> dict[str, bytes]:
         row = draw(st.integers(0, len(tables[kind]) - 1))
         tables[kind][row][draw(st.integers(0, len(tables[kind][row]) - 1))] += draw(st.integers(-2, 3))
     return {
-        **make_blobs.sections(**meta),
+        **make_blobs.parts(**meta),
+        "PLAN": bytes(4 * len(rungs)),
         **{kind: make_blobs.ints(*[v for row in rows for v in row]) for kind, rows in tables.items()},
         "WGHT": bytes(weight_bytes),
         "QUAN": make_blobs.ints(*quant),

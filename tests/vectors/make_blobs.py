@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tinycl.shared import blob as b
+from tinycl.shared.plan import add_plan
 
 HERE = Path(__file__).parent
 SIDE, CHANNELS = 4, 4
@@ -64,6 +65,11 @@ def layer(op: int, shape_in: tuple[int, int, int], shape_out: tuple[int, int, in
 
 def sections(**meta: object) -> dict[str, bytes]:
     """The sections of the tiny blob (two convolutions, two exits, three rungs), with META fields replaced by name."""
+    return add_plan(parts(**meta))
+
+
+def parts(**meta: object) -> dict[str, bytes]:
+    """The same without PLAN."""
     rng = random.Random(3)
     fields = {**META, **meta}
     base, per_class = int(fields["base_classes"]), int(fields["base_per_class"])
@@ -161,7 +167,7 @@ def hostile() -> Iterator[tuple[str, bytes]]:
     size = len(good)
     raws = struct.unpack_from("<II", good, entry_of(good, "RAWS") + 4)
     quan = struct.unpack_from("<II", good, entry_of(good, "QUAN") + 4)
-    table_end = b.HEADER_BYTES + b.ENTRY_BYTES * 9
+    table_end = b.HEADER_BYTES + b.ENTRY_BYTES * 10
     layr = b.LAYER_INTS  # the second layer's first int
     yield "empty", b""
     yield "cut-in-header", good[: b.HEADER_BYTES - 1]
@@ -297,6 +303,9 @@ def hostile() -> Iterator[tuple[str, bytes]]:
     yield "rung-twice", poke_int("RUNG", 5, 0)
     yield "rung-order-wrong", with_section(RUNG=ints(0, 0, 16, 0) + ints(1, 0, 20, 0) + ints(0, 4, 16, 0))
     yield "rung-hidden-shrinks", poke_int("RUNG", 9, 3)
+    yield "plan-short", with_section(PLAN=sections()["PLAN"][:-4])
+    yield "plan-long", with_section(PLAN=sections()["PLAN"] + bytes(4))
+    yield "plan-negative", poke_int("PLAN", 0, -1)
     yield "head-short", with_section(HEAD=sections()["HEAD"][:-4])
     yield "head-long", with_section(HEAD=sections()["HEAD"] + bytes(4))
     yield "head-weight-too-large", poke_int("HEAD", 5, 1 << 23)
@@ -307,7 +316,7 @@ def hostile() -> Iterator[tuple[str, bytes]]:
 
 def _id_wrong() -> bytes:
     data = bytearray(_header(12, "<I", 0x12345678, seal=False))
-    table = bytes(data[b.HEADER_BYTES : b.HEADER_BYTES + b.ENTRY_BYTES * 9])
+    table = bytes(data[b.HEADER_BYTES : b.HEADER_BYTES + b.ENTRY_BYTES * 10])
     struct.pack_into("<I", data, 16, crc32(bytes(data[:16]) + bytes(4) + table))
     return bytes(data)
 

@@ -7,6 +7,7 @@ import numpy as np
 from tinycl.errors import ModelError
 from tinycl.model.backbone import ConvLayer, IntegerBackbone
 from tinycl.shared import blob as b
+from tinycl.shared.plan import add_plan
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def export(
         refit_epochs=settings.refit_epochs,
         dataset=dataset.encode()[:24].decode(errors="ignore").encode(),
     )
-    made = b.pack(
+    sections = add_plan(
         {
             "META": meta,
             "NAME": b.pack_names(names),
@@ -104,8 +105,7 @@ def export(
             "RAWS": synthetic.astype(np.int8).tobytes(),
         }
     )
-    b.Blob(made)  # what this host would not accept is never sent
-    return made
+    return b.pack(sections)
 
 
 def _exits(backbone: IntegerBackbone):
