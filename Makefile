@@ -16,8 +16,13 @@ lint: .venv/done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The figures of the README. MNIST needs its four files: make bench MNIST=FOLDER
 bench: .venv/done
 	$(BIN)/tinycl demo --seeds 5 --out out/bench/digits
+	$(BIN)/tinycl demo --data pairs --out out/bench/pairs
+	$(BIN)/tinycl demo --data pairs --target 0 --out out/bench/pairs-without-growth
+	@if [ -n "$(MNIST)" ]; then $(BIN)/tinycl demo --data mnist --data-dir "$(MNIST)" --out out/bench/mnist; \
+		else echo "MNIST left out: name the folder of its files, make bench MNIST=FOLDER"; fi
 
 clean:
 	rm -rf build out .venv
