@@ -79,6 +79,7 @@ class Agent:
         self.job = None
         self.job_seq = 0
         self.job_kind = 0
+        self.touched = False  # the job has begun to change the learner or its files
         self.upload = None
         self.told_free = 0
         self.trying = False  # a new blob is in place, but has not been loaded yet
@@ -109,6 +110,7 @@ class Agent:
             # Cut while another blob was being tried: this one's state and samples are still whole.
             store.remove("blob.tcb")
             store.rename("blob.old", "blob.tcb")
+        store.remove("upload.tmp")
         self.boot_or_explain()
 
     def boot_or_explain(self):
@@ -116,7 +118,7 @@ class Agent:
         if self.store.exists("blob.tcb"):
             try:
                 for _ in self.boot():
-                    pass
+                    self.pulse()
             except (TinyclError, MemoryError, OSError) as e:
                 self.release()
                 self.trouble = str(e) or "not enough memory"
@@ -169,6 +171,7 @@ class Agent:
             self.job = self.jobs[kind](payload)
             self.job_seq = seq
             self.job_kind = kind
+            self.touched = False
             self.alive = time.ticks_ms()
         elif kind in self.handlers:
             self.answer(seq, self.handlers[kind], payload)
@@ -218,11 +221,15 @@ class Agent:
         except Exception as e:
             self.job = None
             payload = self.describe(e)
-            if not isinstance(e, Refused):  # a refusal comes before anything was touched
+            if self.touched:
                 self.restore()
             e = None
             self.reply(self.job_seq, wire.ERROR, payload)
             return
+        self.pulse()
+
+    def pulse(self):
+        """Tells a host that waits that the board is at work, where nothing else has told it for ALIVE_MS."""
         if time.ticks_diff(time.ticks_ms(), self.alive) > ALIVE_MS:
             self.alive = time.ticks_ms()
             self.link.event('{"t": "alive"}')
@@ -297,6 +304,7 @@ class Agent:
         self.answers.clear()  # STATUS is asked with nothing in flight, so no older answer is wanted any more
         out = {
             "free_bytes": self.steady_free(),
+            "free_bytes_raw": gc.mem_free(),
             "crc_errors": self.link.decoder.crc_errors,
             "skipped": self.link.decoder.skipped,
             "gaps": self.gaps,
@@ -310,6 +318,9 @@ class Agent:
             out.update(
                 {
                     "blob": learner.blob.id,
+                    "sample": [learner.blob.in_h, learner.blob.in_w, learner.blob.in_c],
+                    "q_low": learner.blob.q_low,
+                    "q_high": learner.blob.q_high,
                     "classes": learner.replay.classes,
                     "rung": learner.rung,
                     "top": learner.top,
@@ -339,16 +350,15 @@ class Agent:
             )
         if self.enrolling is not None:
             self.busy()
-        before = self.kernels
+        before, served = self.kernels, self.learner is not None
         if name != before.NAME:
             self.kernels = kernel_choice.load(name)
-            if self.learner:
+            self.restore()
+            if served and not self.learner:
+                why = self.trouble
+                self.kernels = before
                 self.restore()
-                if not self.learner:
-                    why = self.trouble
-                    self.kernels = before
-                    self.restore()
-                    raise Refused("%s kernels cannot serve the blob (%s): keep %s" % (name, why, before.NAME), errors.PLAN)
+                raise Refused("%s kernels cannot serve the blob (%s): keep %s" % (name, why, before.NAME), errors.PLAN)
 
     def unknown(self, kind):
         raise Refused(
@@ -446,7 +456,7 @@ class Agent:
         if self.upload:
             self.upload[0].close()
             self.upload = None
-            self.store.remove("upload.tmp")
+        self.store.remove("upload.tmp")
 
     # the blob
 
@@ -462,6 +472,7 @@ class Agent:
         plan.fit(blob, self.free() + self.freed_by_swap(), self.kernels.WEIGHT_BYTES)
         yield {"t": "checked", "blob": blob.id}
         self.answers.clear()  # the request that runs is the only one that is not answered yet
+        self.touched = True
         self.release()
         if store.exists("blob.tcb"):
             store.rename("blob.tcb", "blob.old")
@@ -589,11 +600,15 @@ class Agent:
             raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
         if (self.expected - learner.staged) * len(learner.sample) - self.at < len(payload):
             raise Refused("more than the %d samples that were announced: open a new enrolment" % self.expected, errors.NO_ROOM)
-        with open(self.store.path("stage.raw"), "ab") as f:
-            for _ in self.samples_in(payload):
-                learner.check_sample()
-                f.write(learner.sample)
-                learner.add_staged()
+        try:
+            with open(self.store.path("stage.raw"), "ab") as f:
+                for _ in self.samples_in(payload):
+                    learner.check_sample()
+                    f.write(learner.sample)
+                    learner.add_staged()
+        except OSError:  # a full flash: what is staged and what is on flash may no longer agree
+            self.drop_enrolment()
+            raise
         return struct.pack("<H", learner.staged)
 
     def samples_in(self, payload):
@@ -617,6 +632,7 @@ class Agent:
             raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
         if learner.staged != self.expected:
             raise Refused("%d of %d samples have arrived: send the rest" % (learner.staged, self.expected), errors.TOO_FEW)
+        self.touched = True
         summary = None
         for news in growth.enrol(learner, self.recompute):
             if news and news["t"] == "trained":
@@ -626,7 +642,7 @@ class Agent:
         replay = learner.replay
         c = replay.classes
         keep = learner.blob.per_class
-        chosen = condense(
+        chosen = yield from condense(
             self.kernels,
             learner.stage,
             learner.staged,

@@ -1,4 +1,4 @@
-# The int8 backbone: raw sample in, latents out. Buffers come from the plan; nothing is allocated per sample.
+# The int8 backbone: raw sample in, latents out. Buffers come from the plan; nothing of their size is allocated.
 from shared import blob as b
 
 

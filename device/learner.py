@@ -179,7 +179,11 @@ class Learner:
 
     def validate(self):
         """(accuracy in 1/65536, loss) on the held-back samples: mean over classes of the share that is right, and of
-        1 - p(label). The accuracy decides about growth, so it is an integer, the same on every board."""
+        1 - p(label). The accuracy decides about growth, so it is an integer, the same on every board. Where the newest class
+        is missed more often than hit, its share stands for all: among many good classes a mean would not notice.
+
+        For the newest class these samples are unseen. Those of older classes were trained on when these were the newest
+        (the refit at the end of an enrolment) or by the host, so for them it watches over forgetting rather than fit."""
         every = self.blob.holdout_every
         classes = self.classes
         accuracy = 0
@@ -195,12 +199,14 @@ class Learner:
                 wrong += self.kernels.ONE - self.errors[c]
                 total += 1
             if total:
-                accuracy += right * ACCURACY_ONE // total
+                newest = right * ACCURACY_ONE // total
+                accuracy += newest
                 loss += wrong / total / self.kernels.ONE
                 seen += 1
         if not seen:
             return ACCURACY_ONE, 0.0
-        return accuracy // seen, loss / seen
+        accuracy //= seen
+        return (min(accuracy, newest) if newest < ACCURACY_ONE // 2 else accuracy), loss / seen
 
     def _forward_stored(self, c, i, classes):
         if c < self.replay.classes:

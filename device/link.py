@@ -27,7 +27,6 @@ class Link:
         self.writer.register(poll_out, select.POLLOUT)
         self.events = 0
         self.dropped = 0  # events that found no room
-        self.short = 0  # frames whose writing took longer than its deadline
 
     def receive(self, timeout_ms):
         """The next good frame as (kind, seq, payload), None after timeout_ms, or wire.NAK where a frame was broken."""
@@ -66,13 +65,15 @@ class Link:
         end = time.ticks_add(time.ticks_ms(), timeout_ms)
         while at < len(line):
             left = time.ticks_diff(end, time.ticks_ms())
-            if not self.writer.poll(max(0, left)) and left <= 0:
-                self.short += at > 0
+            n = 0
+            if self.writer.poll(max(0, left)):
+                try:
+                    n = self.stdout.write(view[at : at + 256]) or 0
+                except OSError:
+                    raise EOFError
+            if not n and left <= 0:
                 return False
-            try:
-                at += self.stdout.write(view[at : at + 256]) or 0
-            except OSError:
-                raise EOFError
+            at += n
         return True
 
     def event(self, text):

@@ -1,6 +1,6 @@
 # Replay memory: int8 latents of every class that the board knows, a fixed number of slots a class, and the table of classes.
-# Allocates nothing after construction: enrolling a class fills room that was there before. Also condensation: k-means in
-# place, on the new class's slots.
+# Keeps nothing more after construction: enrolling a class fills room that was there before. Also condensation: k-means in
+# place, on the new class's slots, with two short-lived lists of one number a sample.
 from array import array
 
 from shared.blob import MAX_NAME_BYTES
@@ -56,7 +56,8 @@ class Replay:
 
 
 def condense(kernels, x, count, inputs, n, out, at, keep, sums):
-    """Chooses `keep` of `count` samples that stand for all of them; returns their numbers, ascending.
+    """Chooses `keep` of `count` samples that stand for all of them. A generator that yields between passes over the samples
+    and returns the chosen ones' numbers, ascending.
 
     k-means on the first n of `inputs` bytes a sample (int8 rows in x), started from the farthest points (Gonzalez 1985),
     then the sample nearest to each mean, no sample twice. Centroids live in `out` from byte `at` on, rows of `inputs`
@@ -77,6 +78,7 @@ def condense(kernels, x, count, inputs, n, out, at, keep, sums):
                 nearest[i] = d
                 home[i] = k
         pick = nearest.index(max(nearest))
+        yield None
     for _ in range(5):
         for k in range(keep):
             members = 0
@@ -101,6 +103,7 @@ def condense(kernels, x, count, inputs, n, out, at, keep, sums):
             if near != home[i]:
                 home[i] = near
                 moved = True
+            yield None
         if not moved:
             break
     chosen = []
@@ -113,6 +116,7 @@ def condense(kernels, x, count, inputs, n, out, at, keep, sums):
                     best = d
                     near = i
         chosen.append(near)
+        yield None
     chosen.sort()
     for k in range(keep):
         to = at + k * inputs

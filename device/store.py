@@ -12,6 +12,7 @@ import struct
 from array import array
 from binascii import crc32
 
+from shared.blob import RUNG_INTS
 from shared.errors import FormatError, PlanError
 
 STATE_MAGIC = b"TCLS"
@@ -179,6 +180,9 @@ class Store:
                 "the learned state is at rung %d, memory allows rung %d now: free memory or ask for other kernels; "
                 "nothing was removed" % (rung, learner.top)
             )
+        at = rung * RUNG_INTS
+        if (learner.blob.rungs[at + 2], learner.blob.rungs[at + 1]) != (inputs, units):
+            raise FormatError("the stored state has %d inputs and %d units: activate the blob again" % (inputs, units))
         classes = []
         for _ in range(n):
             uid, count, crc = struct.unpack(CLASS_FORMAT, f.read(8))
@@ -192,8 +196,6 @@ class Store:
             replay.add(*one)
         self.next_uid = next_uid
         learner.set_rung(rung)
-        if (learner.n, learner.h) != (inputs, units):
-            raise FormatError("the stored state has %d inputs and %d units: activate the blob again" % (inputs, units))
         for weights, at, count in learner.weights_in_use():
             row = array("i", bytes(4 * count))
             f.readinto(row)

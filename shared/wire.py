@@ -35,23 +35,6 @@ ERROR = 0x81  # payload: error code (errors.py), then UTF-8 text
 NAK = 0x82  # payload: the sequence number that the board waits for
 EVENT = 0x90  # payload: JSON object; may be dropped; seq counts events
 
-REQUESTS = (
-    HELLO,
-    STATUS,
-    KERNELS,
-    CLASSES,
-    OBJECT_OPEN,
-    OBJECT_DATA,
-    OBJECT_CLOSE,
-    ACTIVATE,
-    ENROL_OPEN,
-    ENROL_DATA,
-    TRAIN,
-    ABORT,
-    PREDICT_OPEN,
-    PREDICT_DATA,
-)
-
 
 def max_payload(window):
     """The largest payload whose frame fits `window` bytes on the line even if every byte of it has to be escaped."""

@@ -1,6 +1,7 @@
 """What all tests share: the real MicroPython, a board's flash with the runtime on it, and the runtime's own modules on
 CPython's path. Depends on pytest."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,10 +21,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "device"), str(ROOT / "tests/device"), str
 
 @pytest.fixture(scope="session")
 def micropython() -> str:
-    """Path of a real MicroPython; skips where there is none."""
+    """Path of a real MicroPython; where there is none, skips, or fails with CI or TINYCL_REQUIRE in the environment."""
     try:
         return find_micropython()
     except BoardError as e:
+        if os.environ.get("CI") or os.environ.get("TINYCL_REQUIRE"):
+            pytest.fail(str(e))
         pytest.skip(str(e))
 
 

@@ -55,20 +55,31 @@ class Enrolment:
             if event:
                 yield event
         replay = learner.replay
-        chosen = condense(
-            learner.kernels,
-            learner.stage,
-            learner.staged,
-            learner.inputs,
-            learner.n,
-            replay.buffer,
-            replay.at(replay.classes, 0),
-            min(learner.blob.per_class, learner.staged),
-            learner.buffers["sums"],
+        chosen = quiet(
+            condense(
+                learner.kernels,
+                learner.stage,
+                learner.staged,
+                learner.inputs,
+                learner.n,
+                replay.buffer,
+                replay.at(replay.classes, 0),
+                min(learner.blob.per_class, learner.staged),
+                learner.buffers["sums"],
+            )
         )
         replay.add(name, len(chosen))
         self.raw.append([self.staged[i] for i in chosen])
         learner.staged = 0
+
+
+def quiet(generator):
+    """The generator's result, without what it yields on the way."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as e:
+            return e.value
 
 
 def report(data, kernels, samples, classes):

@@ -1,9 +1,11 @@
 """Makes tiny.tcb, a small good blob, and blobs/, hostile ones that each break one rule of shared/BLOB.md; their names say
-which. Also the builder of small blobs for other tests. Everything follows from a fixed seed. Depends on tinycl.shared.
+which, and blobs.json what the refusal of each says. Also the builder of small blobs for other tests. Everything follows
+from a fixed seed. Depends on tinycl.shared.
 
 usage: python tests/vectors/make_blobs.py
 """
 
+import json
 import random
 import struct
 from binascii import crc32
@@ -161,49 +163,49 @@ def _cut(n: int, claim: bool) -> bytes:
     return reseal(bytes(data)) if claim else bytes(data)
 
 
-def hostile() -> Iterator[tuple[str, bytes]]:
-    """(what is wrong, blob)."""
+def hostile() -> Iterator[tuple[str, bytes, str]]:
+    """(what is wrong, blob, what the refusal says)."""
     good = tiny()
     size = len(good)
     raws = struct.unpack_from("<II", good, entry_of(good, "RAWS") + 4)
     quan = struct.unpack_from("<II", good, entry_of(good, "QUAN") + 4)
     table_end = b.HEADER_BYTES + b.ENTRY_BYTES * 10
     layr = b.LAYER_INTS  # the second layer's first int
-    yield "empty", b""
-    yield "cut-in-header", good[: b.HEADER_BYTES - 1]
-    yield "cut-after-header", good[: b.HEADER_BYTES]
-    yield "cut-in-table", good[: table_end - 5]
-    yield "cut-after-table", good[:table_end]
-    yield "cut-by-one-byte", good[:-1]
-    yield "cut-and-length-matched", _cut(raws[0] + 10, True)
-    yield "longer-than-it-says", good + b"\0"
-    yield "magic-wrong", _header(0, "<4s", b"TCLA")
-    yield "not-a-blob", bytes(range(256)) * 3
-    yield "version-0", _header(4, "<H", 0)
-    yield "version-2", _header(4, "<H", 2)
-    yield "header-crc-wrong", _header(16, "<I", 0x12345678, seal=False)
-    yield "id-wrong", _id_wrong()
-    yield "no-sections", _header(6, "<H", 0)
-    yield "sections-17", _header(6, "<H", 17)
-    yield "sections-65535", _header(6, "<H", 65535)
-    yield "length-huge", _header(8, "<I", 0xFFFFFFFF)
-    yield "section-crc-wrong", good[: raws[0]] + bytes([good[raws[0]] ^ 1]) + good[raws[0] + 1 :]
-    yield "section-in-the-table", in_table("META", 1, 24)
-    yield "section-in-the-header", in_table("META", 1, 0)
-    yield "section-not-aligned", in_table("RAWS", 1, raws[0] + 4)
-    yield "section-behind-the-end", in_table("RAWS", 1, (size + 7) // 8 * 8)
-    yield "section-ends-behind-the-end", in_table("RAWS", 2, raws[1] + 1)
-    yield "section-length-huge", in_table("RAWS", 2, 0xFFFFFFF0)
-    yield "section-offset-huge", in_table("RAWS", 1, 0xFFFFFFF8)
-    yield "section-offset-and-length-wrap", in_table("RAWS", 1, 0x80000000)
-    yield "sections-overlap", in_table("QUAN", 2, quan[1] + 16)
-    yield "sections-out-of-order", in_table("RAWS", 1, quan[0])
-    yield "section-twice", reseal(good.replace(b"RAWS", b"META", 1))
-    yield "section-type-not-letters", reseal(good.replace(b"RAWS", b"RA\xff\x00", 1))
+    yield "empty", b"", "the blob is cut: 0 bytes"
+    yield "cut-in-header", good[: b.HEADER_BYTES - 1], "the blob is cut: 19 bytes"
+    yield "cut-after-header", good[: b.HEADER_BYTES], "the blob has 20 bytes, its header says 1076"
+    yield "cut-in-table", good[: table_end - 5], "the blob has 175 bytes, its header says 1076"
+    yield "cut-after-table", good[:table_end], "the blob has 180 bytes, its header says 1076"
+    yield "cut-by-one-byte", good[:-1], "the blob has 1075 bytes, its header says 1076"
+    yield "cut-and-length-matched", _cut(raws[0] + 10, True), "section RAWS lies at 872 to 1064"
+    yield "longer-than-it-says", good + b"\0", "the blob has 1077 bytes, its header says 1076"
+    yield "magic-wrong", _header(0, "<4s", b"TCLA"), "not a blob: it starts with b'TCLA'"
+    yield "not-a-blob", bytes(range(256)) * 3, "not a blob: it starts with b'\\x00\\x01\\x02\\x03'"
+    yield "version-0", _header(4, "<H", 0), "the blob has format version 0"
+    yield "version-2", _header(4, "<H", 2), "the blob has format version 2"
+    yield "header-crc-wrong", _header(16, "<I", 0x12345678, seal=False), "the header's CRC-32 is not 0x12345678"
+    yield "id-wrong", _id_wrong(), "the blob's id is not 0x12345678"
+    yield "no-sections", _header(6, "<H", 0), "the blob claims 0 sections"
+    yield "sections-17", _header(6, "<H", 17), "the blob claims 17 sections"
+    yield "sections-65535", _header(6, "<H", 65535), "the blob claims 65535 sections"
+    yield "length-huge", _header(8, "<I", 0xFFFFFFFF), "the blob has 1076 bytes, its header says 4294967295"
+    yield "section-crc-wrong", good[: raws[0]] + bytes([good[raws[0]] ^ 1]) + good[raws[0] + 1 :], "section RAWS has CRC-32"
+    yield "section-in-the-table", in_table("META", 1, 24), "section META lies at 24 to 84"
+    yield "section-in-the-header", in_table("META", 1, 0), "section META lies at 0 to 60"
+    yield "section-not-aligned", in_table("RAWS", 1, raws[0] + 4), "section RAWS lies at 876 to 1068"
+    yield "section-behind-the-end", in_table("RAWS", 1, (size + 7) // 8 * 8), "section RAWS lies at 1080 to 1272"
+    yield "section-ends-behind-the-end", in_table("RAWS", 2, raws[1] + 1), "section PLAN lies at 1064 to 1076"
+    yield "section-length-huge", in_table("RAWS", 2, 0xFFFFFFF0), "section RAWS lies at 872 to 4294968152"
+    yield "section-offset-huge", in_table("RAWS", 1, 0xFFFFFFF8), "section RAWS lies at 4294967288 to 4294967480"
+    yield "section-offset-and-length-wrap", in_table("RAWS", 1, 0x80000000), "section RAWS lies at 2147483648 to 2147483840"
+    yield "sections-overlap", in_table("QUAN", 2, quan[1] + 16), "section HEAD lies at 736 to 872"
+    yield "sections-out-of-order", in_table("RAWS", 1, quan[0]), "section RAWS lies at 672 to 864"
+    yield "section-twice", _section_twice(), "section META is there twice"
+    yield "section-type-not-letters", reseal(good.replace(b"RAWS", b"RA\xff\x00", 1)), "section 8 has the type b'RA\\xff\\x00'"
     for kind in sections():
-        yield f"section-{kind.lower()}-missing", with_section(**{kind: None})
-    yield "meta-short", with_section(META=sections()["META"][:-1])
-    yield "meta-long", with_section(META=sections()["META"] + b"\0")
+        yield f"section-{kind.lower()}-missing", with_section(**{kind: None}), f"section {kind} is missing"
+    yield "meta-short", with_section(META=sections()["META"][:-1]), "section META has 59 bytes"
+    yield "meta-long", with_section(META=sections()["META"] + b"\0"), "section META has 61 bytes"
     for field, value in (
         ("in_h", 0),
         ("in_w", 1025),
@@ -222,96 +224,128 @@ def hostile() -> Iterator[tuple[str, bytes]]:
         ("seed", 0),
         ("holdout_every", 1),
     ):
-        yield f"meta-{field.replace('_', '-')}-{value}", poke_meta(field, value)
-    yield "meta-sample-too-large", poke("META", 0, "<HHH", 1024, 1024, 512)
-    yield "meta-q-low-is-q-high", poke_meta("q_low", 127)
-    yield "meta-q-low-above-q-high", poke("META", 16, "<bb", 100, -100)
-    yield "meta-low-nan", poke_meta("low", float("nan"))
-    yield "meta-high-nan", poke_meta("high", float("nan"))
-    yield "meta-high-infinite", poke_meta("high", float("inf"))
-    yield "meta-low-above-high", poke_meta("low", 2.0)
-    yield "meta-low-is-high", poke_meta("low", 1.0)
-    yield "meta-base-above-max-classes", poke_meta("max_classes", 1)
-    yield "meta-base-samples-above-per-class", poke_meta("per_class", 5)
-    yield "meta-dataset-not-utf8", poke_meta("dataset", b"\xff\xfe")
-    yield "meta-dataset-control-character", poke_meta("dataset", b"a\x1b[2J")
-    yield "name-empty-section", with_section(NAME=b"")
-    yield "name-too-few", with_section(NAME=b.pack_names(NAMES[:1]))
-    yield "name-too-many", with_section(NAME=b.pack_names([*NAMES, "c"]))
-    yield "name-empty", with_section(NAME=b"\x00\x01b")
-    yield "name-twice", with_section(NAME=b"\x01b\x01b")
-    yield "name-33-bytes", with_section(NAME=b"\x21" + b"n" * 33 + b"\x01b")
-    yield "name-cut", with_section(NAME=b"\x01a\x05b")
-    yield "name-not-utf8", with_section(NAME=b"\x01a\x02\xff\xfe")
-    yield "name-utf8-cut", with_section(NAME=b"\x01a\x02a\xc3")
-    yield "name-utf8-overlong", with_section(NAME=b"\x01a\x02\xc1\xa1")
-    yield "name-utf8-surrogate", with_section(NAME=b"\x01a\x03\xed\xa0\x80")
-    yield "name-utf8-too-large", with_section(NAME=b"\x01a\x04\xf7\xbf\xbf\xbf")
-    yield "name-control-character", with_section(NAME=b"\x01a\x04\x1b[2J")
-    yield "name-nul", with_section(NAME=b"\x01a\x03x\x00y")
-    yield "layr-empty", with_section(LAYR=b"")
-    yield "layr-not-whole", with_section(LAYR=sections()["LAYR"][:-4])
-    yield "layr-33-layers", with_section(LAYR=sections()["LAYR"][:64] * 33)
-    yield "layr-negative", poke_int("LAYR", b.SHIFT1, -1)
-    yield "layr-negative-offset", poke_int("LAYR", layr + b.W_AT, -4)
-    yield "layr-operation-unknown", poke_int("LAYR", b.OP, 3)
-    yield "layr-first-input-differs", poke_int("LAYR", b.IN_H, 5)
-    yield "layr-chain-broken", poke_int("LAYR", layr + b.IN_C, CHANNELS + 1)
-    yield "layr-output-larger", poke_int("LAYR", b.OUT_H, 5)
-    yield "layr-output-huge", poke_int("LAYR", layr + b.OUT_W, 0x7FFFFFFF)
-    yield "layr-kernel-0", poke_int("LAYR", b.KERNEL, 0)
-    yield "layr-kernel-17", poke_int("LAYR", b.KERNEL, 17)
-    yield "layr-kernel-larger-than-input", _layr(7, 1, 1, (0, 0))
-    yield "layr-stride-0", poke_int("LAYR", b.STRIDE, 0)
-    yield "layr-stride-17", poke_int("LAYR", b.STRIDE, 17)
-    yield "layr-padding-is-kernel", _padding_is_kernel()
-    yield "layr-channels-0", poke_int("LAYR", b.OUT_C, 0)
-    yield "layr-channels-513", poke_int("LAYR", layr + b.OUT_C, 513)
-    yield "layr-channels-huge", poke_int("LAYR", layr + b.OUT_C, 0x7FFFFFFF)
-    yield "layr-shift1-31", poke_int("LAYR", b.SHIFT1, 31)
-    yield "layr-shift2-0", poke_int("LAYR", b.SHIFT2, 0)
-    yield "layr-shift2-31", poke_int("LAYR", b.SHIFT2, 31)
-    yield "layr-reads-behind-wght", poke_int("LAYR", layr + b.W_AT, 9 * CHANNELS + 1)
-    yield "layr-reads-far-behind-wght", poke_int("LAYR", layr + b.W_AT, 0x7FFFFFFF)
-    yield "layr-reads-behind-quan", poke_int("LAYR", layr + b.Q_AT, 2 * CHANNELS + 1)
-    yield "layr-reads-far-behind-quan", poke_int("LAYR", layr + b.Q_AT, 0x7FFFFFFF)
-    yield "layr-pool-with-padding", _pool(pad=1, channels=CHANNELS)
-    yield "layr-pool-changes-channels", _pool(pad=0, channels=CHANNELS + 1)
-    yield "layr-activation-too-large", _activation_too_large()
-    yield "wght-short", with_section(WGHT=sections()["WGHT"][:-1])
-    yield "quan-short", with_section(QUAN=sections()["QUAN"][:-8])
-    yield "quan-not-whole", with_section(QUAN=sections()["QUAN"] + b"\0\0\0\0")
-    yield "quan-multiplier-32768", poke_int("QUAN", 1, 1 << 15)
-    yield "quan-multiplier-negative", poke_int("QUAN", 3, -1)
-    yield "quan-bias-too-large", poke_int("QUAN", 0, b.MAX_ACC)
-    yield "quan-bias-too-small", poke_int("QUAN", 0, -(1 << 31))
-    yield "exit-empty", with_section(EXIT=b"")
-    yield "exit-5", with_section(EXIT=sections()["EXIT"][:16] * 5)
-    yield "exit-layer-0", poke_int("EXIT", 0, 0)
-    yield "exit-beyond-layers", poke_int("EXIT", 4, 3)
-    yield "exit-order-wrong", poke_int("EXIT", 4, 1)
-    yield "exit-pool-0", poke_int("EXIT", 1, 0)
-    yield "exit-pool-larger-than-output", poke_int("EXIT", 5, 3)
-    yield "exit-inputs-wrong", poke_int("EXIT", 2, 4 * CHANNELS - 1)
-    yield "exit-inputs-501", _inputs_501()
-    yield "rung-empty", with_section(RUNG=b"")
-    yield "rung-17", with_section(RUNG=b"".join(ints(0, h, 4 * CHANNELS, 0) for h in range(17)))
-    yield "rung-first-not-linear", poke_int("RUNG", 1, 1)
-    yield "rung-exit-unknown", poke_int("RUNG", 8, 2)
-    yield "rung-inputs-wrong", poke_int("RUNG", 2, 4 * CHANNELS + 1)
-    yield "rung-hidden-129", poke_int("RUNG", 9, 129)
-    yield "rung-twice", poke_int("RUNG", 5, 0)
-    yield "rung-order-wrong", with_section(RUNG=ints(0, 0, 16, 0) + ints(1, 0, 20, 0) + ints(0, 4, 16, 0))
-    yield "rung-hidden-shrinks", poke_int("RUNG", 9, 3)
-    yield "plan-short", with_section(PLAN=sections()["PLAN"][:-4])
-    yield "plan-long", with_section(PLAN=sections()["PLAN"] + bytes(4))
-    yield "plan-negative", poke_int("PLAN", 0, -1)
-    yield "head-short", with_section(HEAD=sections()["HEAD"][:-4])
-    yield "head-long", with_section(HEAD=sections()["HEAD"] + bytes(4))
-    yield "head-weight-too-large", poke_int("HEAD", 5, 1 << 23)
-    yield "head-weight-too-small", poke_int("HEAD", 33, -(1 << 31))
-    yield "raws-short", with_section(RAWS=sections()["RAWS"][:-1])
-    yield "raws-long", with_section(RAWS=sections()["RAWS"] + b"\0")
+        yield f"meta-{field.replace('_', '-')}-{value}", poke_meta(field, value), f"META says {field} = {value}"
+    yield "meta-sample-too-large", _sample_too_large(), "a sample has 32896 bytes"
+    yield "meta-q-low-is-q-high", poke_meta("q_low", 127), "META says q_low = 127"
+    yield "meta-q-low-above-q-high", poke("META", 16, "<bb", 100, -100), "META says q_low = 100"
+    yield "meta-low-nan", poke_meta("low", float("nan")), "META says low = nan"
+    yield "meta-high-nan", poke_meta("high", float("nan")), "META says low = 0"
+    yield "meta-high-infinite", poke_meta("high", float("inf")), "META says low = 0"
+    yield "meta-low-above-high", poke_meta("low", 2.0), "META says low = 2"
+    yield "meta-low-is-high", poke_meta("low", 1.0), "META says low = 1"
+    yield "meta-base-above-max-classes", poke_meta("max_classes", 1), "2 base classes are over the limit of 1 classes"
+    yield "meta-base-samples-above-per-class", poke_meta("per_class", 5), "6 samples per base class are over the budget of 5"
+    yield "meta-dataset-not-utf8", poke_meta("dataset", b"\xff\xfe"), "the data set's name is no text"
+    yield (
+        "meta-dataset-control-character",
+        poke_meta("dataset", b"a\x1b[2J"),
+        "a name with the control character 27: use printable text",
+    )
+    yield "name-empty-section", with_section(NAME=b""), "section NAME holds 0 names for 2 classes"
+    yield "name-too-few", with_section(NAME=b.pack_names(NAMES[:1])), "section NAME holds 1 names for 2 classes"
+    yield "name-too-many", with_section(NAME=b.pack_names([*NAMES, "c"])), "section NAME holds 3 names for 2 classes"
+    yield "name-empty", with_section(NAME=b"\x00\x01b"), "a name of 0 bytes"
+    yield "name-twice", with_section(NAME=b"\x01b\x01b"), "the class name b is there twice"
+    yield "name-33-bytes", with_section(NAME=b"\x21" + b"n" * 33 + b"\x01b"), "a name of 33 bytes"
+    yield "name-cut", with_section(NAME=b"\x01a\x05b"), "section NAME holds 2 names for 2 classes"
+    yield "name-not-utf8", with_section(NAME=b"\x01a\x02\xff\xfe"), "class name 1 is no text"
+    yield "name-utf8-cut", with_section(NAME=b"\x01a\x02a\xc3"), "class name 1 is no text"
+    yield "name-utf8-overlong", with_section(NAME=b"\x01a\x02\xc1\xa1"), "class name 1 is no text"
+    yield "name-utf8-surrogate", with_section(NAME=b"\x01a\x03\xed\xa0\x80"), "class name 1 is no text"
+    yield "name-utf8-too-large", with_section(NAME=b"\x01a\x04\xf7\xbf\xbf\xbf"), "class name 1 is no text"
+    yield (
+        "name-control-character",
+        with_section(NAME=b"\x01a\x04\x1b[2J"),
+        "a name with the control character 27: use printable text",
+    )
+    yield "name-nul", with_section(NAME=b"\x01a\x03x\x00y"), "a name with the control character 0: use printable text"
+    yield "layr-empty", with_section(LAYR=b""), "section LAYR has 0 bytes"
+    yield "layr-not-whole", with_section(LAYR=sections()["LAYR"][:-4]), "section LAYR has 124 bytes"
+    yield "layr-33-layers", with_section(LAYR=sections()["LAYR"][:64] * 33), "section LAYR has 2112 bytes"
+    yield "layr-negative", poke_int("LAYR", b.SHIFT1, -1), "section LAYR has the negative value -1"
+    yield "layr-negative-offset", poke_int("LAYR", layr + b.W_AT, -4), "section LAYR has the negative value -4"
+    yield "layr-operation-unknown", poke_int("LAYR", b.OP, 3), "layer 0 has operation 3 with padding 1 and 4 channels"
+    yield "layr-first-input-differs", poke_int("LAYR", b.IN_H, 5), "layer 0 takes 5x4x1"
+    yield "layr-chain-broken", poke_int("LAYR", layr + b.IN_C, CHANNELS + 1), "layer 1 takes 4x4x5"
+    yield "layr-output-larger", poke_int("LAYR", b.OUT_H, 5), "layer 0 makes 4x4"
+    yield "layr-output-huge", poke_int("LAYR", layr + b.OUT_W, 0x7FFFFFFF), "layer 1 makes 2x2"
+    yield "layr-kernel-0", poke_int("LAYR", b.KERNEL, 0), "layer 0 has kernel 0, stride 1, padding 1 on 4x4"
+    yield "layr-kernel-17", poke_int("LAYR", b.KERNEL, 17), "layer 0 has kernel 17, stride 1, padding 1 on 4x4"
+    yield "layr-kernel-larger-than-input", _layr(7, 1, 1, (0, 0)), "layer 0 has kernel 7, stride 1, padding 1 on 4x4"
+    yield "layr-stride-0", poke_int("LAYR", b.STRIDE, 0), "layer 0 has kernel 3, stride 0, padding 1 on 4x4"
+    yield "layr-stride-17", poke_int("LAYR", b.STRIDE, 17), "layer 0 has kernel 3, stride 17, padding 1 on 4x4"
+    yield "layr-padding-is-kernel", _padding_is_kernel(), "layer 0 has kernel 1, stride 1, padding 1 on 4x4"
+    yield "layr-channels-0", poke_int("LAYR", b.OUT_C, 0), "layer 0 has 0 channels"
+    yield "layr-channels-513", _channels_513(), "layer 0 has 513 channels"
+    yield "layr-channels-huge", poke_int("LAYR", layr + b.OUT_C, 0x7FFFFFFF), "layer 1 has 2147483647 channels"
+    yield "layr-shift1-31", poke_int("LAYR", b.SHIFT1, 31), "layer 0 shifts by 31 and 15"
+    yield "layr-shift2-0", poke_int("LAYR", b.SHIFT2, 0), "layer 0 shifts by 4 and 0"
+    yield "layr-shift2-31", poke_int("LAYR", b.SHIFT2, 31), "layer 0 shifts by 4 and 31"
+    yield (
+        "layr-reads-behind-wght",
+        poke_int("LAYR", layr + b.W_AT, 9 * CHANNELS + 1),
+        "layer 1 reads behind the end of WGHT or QUAN",
+    )
+    yield (
+        "layr-reads-far-behind-wght",
+        poke_int("LAYR", layr + b.W_AT, 0x7FFFFFFF),
+        "layer 1 reads behind the end of WGHT or QUAN",
+    )
+    yield (
+        "layr-reads-behind-quan",
+        poke_int("LAYR", layr + b.Q_AT, 2 * CHANNELS + 1),
+        "layer 1 reads behind the end of WGHT or QUAN",
+    )
+    yield (
+        "layr-reads-far-behind-quan",
+        poke_int("LAYR", layr + b.Q_AT, 0x7FFFFFFF),
+        "layer 1 reads behind the end of WGHT or QUAN",
+    )
+    yield "layr-pool-with-padding", _pool(pad=1, channels=CHANNELS), "layer 1 has operation 2 with padding 1 and 4 channels"
+    yield (
+        "layr-pool-changes-channels",
+        _pool(pad=0, channels=CHANNELS + 1),
+        "layer 1 has operation 2 with padding 0 and 5 channels",
+    )
+    yield "layr-activation-too-large", _activation_too_large(), "layer 0 makes 33792 bytes"
+    yield "wght-short", with_section(WGHT=sections()["WGHT"][:-1]), "layer 1 reads behind the end of WGHT or QUAN"
+    yield "quan-short", with_section(QUAN=sections()["QUAN"][:-8]), "layer 1 reads behind the end of WGHT or QUAN"
+    yield "quan-not-whole", with_section(QUAN=sections()["QUAN"] + b"\0\0\0\0"), "sections WGHT and QUAN have 180 and 68 bytes"
+    yield "quan-multiplier-32768", poke_int("QUAN", 1, 1 << 15), "layer 0, channel 0 has bias -1026 and multiplier 32768"
+    yield "quan-multiplier-negative", poke_int("QUAN", 3, -1), "layer 0, channel 1 has bias 427 and multiplier -1"
+    yield "quan-bias-too-large", poke_int("QUAN", 0, b.MAX_ACC), "layer 0, channel 0 has bias 1073741824 and multiplier 8192"
+    yield "quan-bias-too-small", poke_int("QUAN", 0, -(1 << 31)), "layer 0, channel 0 has bias -2147483648 and multiplier 8192"
+    yield "exit-empty", with_section(EXIT=b""), "section EXIT has 0 bytes"
+    yield "exit-5", with_section(EXIT=sections()["EXIT"][:16] * 5), "section EXIT has 80 bytes"
+    yield "exit-layer-0", poke_int("EXIT", 0, 0), "exit 0 lies behind layer 0 of 2"
+    yield "exit-beyond-layers", poke_int("EXIT", 4, 3), "exit 1 lies behind layer 3 of 2"
+    yield "exit-order-wrong", poke_int("EXIT", 4, 1), "exit 1 lies behind layer 1 of 2"
+    yield "exit-pool-0", poke_int("EXIT", 1, 0), "exit 0 pools 4x4x4 by 0 and says 16 inputs"
+    yield "exit-pool-larger-than-output", poke_int("EXIT", 5, 3), "exit 1 pools 2x2x4 by 3 and says 4 inputs"
+    yield "exit-inputs-wrong", poke_int("EXIT", 2, 4 * CHANNELS - 1), "exit 0 pools 4x4x4 by 2 and says 15 inputs"
+    yield "exit-inputs-501", _inputs_501(), "all exits together have 501 inputs"
+    yield "rung-empty", with_section(RUNG=b""), "section RUNG has 0 bytes"
+    yield "rung-17", with_section(RUNG=b"".join(ints(0, h, 4 * CHANNELS, 0) for h in range(17))), "section RUNG has 272 bytes"
+    yield "rung-first-not-linear", poke_int("RUNG", 1, 1), "the first rung has 1 hidden units"
+    yield "rung-exit-unknown", poke_int("RUNG", 8, 2), "rung 2 has exit 2 of 2 and 4 hidden units"
+    yield "rung-inputs-wrong", _rung_inputs_wrong(), "rung 0 says 17 inputs and 0 hidden units"
+    yield "rung-hidden-129", poke_int("RUNG", 9, 129), "rung 2 has exit 1 of 2 and 129 hidden units"
+    yield "rung-twice", poke_int("RUNG", 5, 0), "rung 1 is not larger than the one before"
+    yield (
+        "rung-order-wrong",
+        with_section(RUNG=ints(0, 0, 16, 0) + ints(1, 0, 20, 0) + ints(0, 4, 16, 0)),
+        "rung 2 is not larger than the one before",
+    )
+    yield "rung-hidden-shrinks", poke_int("RUNG", 9, 3), "rung 2 is not larger than the one before"
+    yield "plan-short", with_section(PLAN=sections()["PLAN"][:-4]), "section PLAN has 8 bytes"
+    yield "plan-long", with_section(PLAN=sections()["PLAN"] + bytes(4)), "section PLAN has 16 bytes"
+    yield "plan-negative", poke_int("PLAN", 0, -1), "section PLAN has the negative value -1"
+    yield "head-short", with_section(HEAD=sections()["HEAD"][:-4]), "section HEAD has 132 bytes"
+    yield "head-long", with_section(HEAD=sections()["HEAD"] + bytes(4)), "section HEAD has 140 bytes"
+    yield "head-weight-too-large", poke_int("HEAD", 5, 1 << 23), "section HEAD has a weight over the limit of 8388607"
+    yield "head-weight-too-small", poke_int("HEAD", 33, -(1 << 31)), "section HEAD has a weight over the limit of 8388607"
+    yield "raws-short", with_section(RAWS=sections()["RAWS"][:-1]), "section RAWS has 191 bytes"
+    yield "raws-long", with_section(RAWS=sections()["RAWS"] + b"\0"), "section RAWS has 193 bytes"
 
 
 def _id_wrong() -> bytes:
@@ -340,29 +374,84 @@ def _pool(pad: int, channels: int) -> bytes:
     return with_section(LAYR=sections()["LAYR"][:64] + second, EXIT=exits, RUNG=rungs)
 
 
+# Each of these is right in every way but the one: without the check of that rule, the blob would be taken.
+
+
+def _section_twice() -> bytes:
+    return reseal(b.pack({**sections(), "XTRA": sections()["META"]}).replace(b"XTRA", b"META", 1))
+
+
+def _sample_too_large() -> bytes:
+    # but that the first layer's input is an activation, which has the same limit
+    first = layer(b.CONV2D, (128, 257, 1), (8, 17, CHANNELS), 1, 16, 0, 4, 15, 0, 0)
+    return _one_layer(first, (128, 257), CHANNELS, 8, 2 * CHANNELS)
+
+
 def _activation_too_large() -> bytes:
-    # 96x96x1 is a sample of good size; four channels of it are more than an activation may have
-    shape = (96, 96)
-    conv = layer(b.CONV2D, (*shape, 1), (*shape, CHANNELS), 1, 1, 0, 4, 15, 0, 0)
-    meta = {**META, "in_h": 96, "in_w": 96, "base_per_class": 1}
-    raws = bytes(2 * 96 * 96)[:0]  # the layers are refused before the samples are looked at
-    return with_section(META=b.pack_meta(**meta), LAYR=conv, RAWS=raws)
+    # 32x32x1 is a sample of good size; 33 channels of it are more than an activation may have
+    first = layer(b.CONV2D, (32, 32, 1), (32, 32, 33), 1, 1, 0, 4, 15, 0, 0)
+    return _one_layer(first, (32, 32), 33, 32, 33)
+
+
+def _one_layer(first: bytes, shape: tuple[int, int], channels: int, pool: int, inputs: int) -> bytes:
+    """A network of one layer whose output is pooled, and one base class with one sample."""
+    meta = {**META, "in_h": shape[0], "in_w": shape[1], "base_classes": 1, "base_per_class": 1}
+    return with_section(
+        META=b.pack_meta(**meta),
+        NAME=b.pack_names(NAMES[:1]),
+        LAYR=first,
+        EXIT=ints(1, pool, inputs, 0),
+        RUNG=ints(0, 0, inputs, 0),
+        PLAN=bytes(4),
+        WGHT=bytes(channels),
+        QUAN=ints(*[0, 1] * channels),
+        HEAD=bytes(4 * (1 + inputs)),
+        RAWS=bytes(shape[0] * shape[1]),
+    )
+
+
+def _channels_513() -> bytes:
+    wide = layer(b.CONV2D, (4, 4, 1), (4, 4, 513), 1, 1, 0, 4, 15, 0, 0)
+    narrow = layer(b.CONV2D, (4, 4, 513), (2, 2, 1), 1, 2, 0, 4, 15, 513, 2 * 513)
+    return with_section(
+        LAYR=wide + narrow,
+        EXIT=ints(2, 2, 1, 0),
+        RUNG=ints(0, 0, 1, 0),
+        PLAN=bytes(4),
+        WGHT=bytes(513 * 2),
+        QUAN=ints(*[0, 1] * 514),
+        HEAD=bytes(4 * 2 * 2),
+    )
 
 
 def _inputs_501() -> bytes:
-    # one exit right behind a convolution with 32 channels on 4x4: 512 inputs
-    conv = layer(b.CONV2D, (4, 4, 1), (4, 4, 32), 1, 1, 0, 4, 15, 0, 0)
-    quant = ints(*[0, 1] * 32)
-    return with_section(LAYR=conv, EXIT=ints(1, 1, 512, 0), RUNG=ints(0, 0, 512, 0), QUAN=quant, HEAD=bytes(4 * 2 * 513))
+    # the second exit adds 485 inputs to the first one's 16; no rung leaves there
+    wide = layer(b.CONV2D, (4, 4, CHANNELS), (2, 2, 485), 1, 2, 0, 4, 15, 9 * CHANNELS, 2 * CHANNELS)
+    return with_section(
+        LAYR=sections()["LAYR"][:64] + wide,
+        EXIT=sections()["EXIT"][:16] + ints(2, 2, 485, 0),
+        RUNG=sections()["RUNG"][:32],
+        PLAN=bytes(8),
+        WGHT=bytes(9 * CHANNELS + 485 * CHANNELS),
+        QUAN=ints(*[0, 1] * (CHANNELS + 485)),
+    )
+
+
+def _rung_inputs_wrong() -> bytes:
+    rungs = ints(0, 0, 4 * CHANNELS + 1, 640) + sections()["RUNG"][16:]
+    return with_section(RUNG=rungs, HEAD=bytes(4 * 2 * (2 + 4 * CHANNELS)))
 
 
 def files() -> dict[str, bytes]:
-    """{path under tests/vectors: contents}."""
+    """{path under tests/vectors: contents}; blobs.json says for each hostile blob what its refusal says."""
     made = {"tiny.tcb": tiny()}
-    for name, data in hostile():
+    expected = {}
+    for name, data, fragment in hostile():
         path = f"blobs/{name}.tcb"
         assert path not in made, path
         made[path] = data
+        expected[name] = fragment
+    made["blobs.json"] = (json.dumps(expected, indent=1) + "\n").encode()
     return made
 
 
