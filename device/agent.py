@@ -494,13 +494,13 @@ class Agent:
         store = self.store
         blob = b.Blob(open(store.path("blob.tcb"), "rb"))
         learner = self.make_learner(blob)
-        yield from learner.load_base()
+        learner.load_base()
         if fresh:
             store.begin()
         else:
-            if store.load(learner):
-                self.learner = learner
-                yield from self.recompute(learner.exit)
+            store.load(learner)
+        yield from self.recompute(learner, learner.exit)
+        if not fresh:
             store.sweep(learner.replay)
         self.learner = learner
         gc.collect()
@@ -540,9 +540,8 @@ class Agent:
             self.learner = None
         gc.collect()
 
-    def recompute(self, leave):
+    def recompute(self, learner, leave):
         """A generator: the latents of all stored and staged samples at an exit, from their raw samples."""
-        learner = self.learner
         replay = learner.replay
         for c in range(replay.classes):
             for i in range(replay.counts[c]):
@@ -624,6 +623,7 @@ class Agent:
             if self.at == len(sample):
                 self.at = 0
                 yield None
+                self.pulse()
 
     def train(self, payload):
         """A job: trains the samples in, condenses them, commits."""
@@ -634,7 +634,7 @@ class Agent:
             raise Refused("%d of %d samples have arrived: send the rest" % (learner.staged, self.expected), errors.TOO_FEW)
         self.touched = True
         summary = None
-        for news in growth.enrol(learner, self.recompute):
+        for news in growth.enrol(learner, lambda leave: self.recompute(learner, leave)):
             if news and news["t"] == "trained":
                 summary = news
             else:

@@ -54,39 +54,45 @@ def share(accuracy):
     return accuracy / ACCURACY_ONE
 
 
+def mean_loss(learner, steps, loss):
+    """Mean of 1 - p(label) from the sum of an epoch."""
+    return loss / steps / learner.kernels.ONE
+
+
 def fit(learner, total):
     """Epochs until neither training loss nor validation improves for `patience` of them; returns (accuracy, loss)."""
     blob = learner.blob
-    best_loss = 1e9
+    best_loss = None
     best_val = -1
     stale = 0
     for k in range(blob.epochs):
         shift = blob.shift_first + (blob.shift_last - blob.shift_first) * k // blob.epochs
-        loss = yield from one_epoch(learner, "fit", k, shift, total)
+        steps, loss = yield from one_epoch(learner, "fit", k, shift, total)
         val, val_loss = learner.validate()
         yield {
             "t": "epoch",
             "phase": "fit",
             "rung": learner.rung,
             "epoch": k,
-            "loss": loss,
+            "loss": mean_loss(learner, steps, loss),
             "val": share(val),
             "val_loss": val_loss,
             "free": gc.mem_free(),
         }
-        if loss < 0.98 * best_loss or val > best_val:
+        # sums of integers, as many steps each time: the same decision with floats of any width
+        if best_loss is None or 100 * loss < 98 * best_loss or val > best_val:
             stale = 0
         else:
             stale += 1
             if stale >= blob.patience:
                 break
-        best_loss = min(best_loss, loss)
+        best_loss = loss if best_loss is None else min(best_loss, loss)
         best_val = max(best_val, val)
     return val, val_loss
 
 
 def one_epoch(learner, phase, k, shift, total):
-    """One epoch; returns its mean training loss and adds its steps and MACs to `total`."""
+    """One epoch; returns (steps, sum of its losses) and adds its steps and MACs to `total`."""
     gc.collect()
     last = None
     for last in learner.epoch(shift, phase == "refit"):
@@ -96,5 +102,5 @@ def one_epoch(learner, phase, k, shift, total):
     total["steps"] += steps
     total["macs"] += steps * learner.macs()[1]
     if phase == "refit":
-        yield {"t": "epoch", "phase": phase, "rung": learner.rung, "epoch": k, "loss": loss}
-    return loss
+        yield {"t": "epoch", "phase": phase, "rung": learner.rung, "epoch": k, "loss": mean_loss(learner, steps, loss)}
+    return steps, loss

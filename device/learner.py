@@ -83,7 +83,7 @@ class Learner:
         return self.blob.exits[self.exit * b.EXIT_INTS + 3] + forward, 2 * forward + self.classes * self.h
 
     def load_base(self):
-        """A generator: base classes, their head and their latents, as the blob has them. Yields after each sample."""
+        """Base classes and their head as the blob has them; their latents are the caller's to make."""
         blob = self.blob
         self.replay.clear()
         for name in blob.names:
@@ -96,11 +96,6 @@ class Learner:
         for c in range(blob.base_classes):
             blob.read("HEAD", row, 4 * len(row), 4 * len(row) * c)
             self.kernels.adopt(self.head, c * self.w_stride, row)
-        for c in range(blob.base_classes):
-            for i in range(blob.base_per_class):
-                self.read_base(c, i)
-                self.backbone.latents(self.sample, self.exit, self.replay.buffer, self.replay.at(c, i))
-                yield None
 
     def read_base(self, c, i):
         """Raw sample i of base class c into `sample`."""
@@ -218,7 +213,7 @@ class Learner:
         """A generator: one pass in which every class is drawn equally often, as often as the largest class has samples.
 
         Held-back samples are skipped unless all_samples. Yields after each round over the classes; the last value is
-        (steps, mean of 1 - p(label)).
+        (steps, sum of 1 - p(label) in the kernels' unit).
         """
         classes = self.classes
         every = self.blob.holdout_every
@@ -242,8 +237,7 @@ class Learner:
                 else:
                     loss += self.step(self.stage, i * self.inputs, c, shift, classes)
             yield None
-        steps = rounds * classes
-        yield steps, loss / steps / self.kernels.ONE
+        yield rounds * classes, loss
 
     def draw(self, n):
         """A number below n from a 16-bit xorshift (7, 9, 8): small integers only, the same on every board."""

@@ -85,17 +85,17 @@ class Store:
 
     def commit(self, learner):
         """Makes the learner's state the one that survives."""
-        self.sequence += 1
-        slot = "state%d" % (self.sequence & 1)
+        sequence = self.sequence + 1
         crc = 0
-        with open(self.path(slot), "wb") as f:
-            for part in self._state_parts(learner):
+        with open(self.path("state%d" % (sequence & 1)), "wb") as f:
+            for part in self._state_parts(learner, sequence):
                 crc = crc32(part, crc)
                 f.write(part)
             f.write(struct.pack("<I", crc & 0xFFFFFFFF))
+        self.sequence = sequence  # counted only now: after a failure the next try goes to the same slot, not to the good one
         self.remove("stage.raw")
 
-    def _state_parts(self, learner):
+    def _state_parts(self, learner, sequence):
         replay = learner.replay
         n = replay.classes
         yield struct.pack(
@@ -103,7 +103,7 @@ class Store:
             STATE_MAGIC,
             STATE_VERSION,
             learner.rung,
-            self.sequence,
+            sequence,
             learner.blob.id,
             n,
             learner.n,

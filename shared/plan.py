@@ -73,5 +73,6 @@ def fit(blob, free_bytes, weight_bytes=4):
     largest = max([(items * item_bytes(code, weight_bytes), name) for name, code, items in plan])
     raise PlanError(
         "the smallest model needs %d bytes and a reserve of %d, the board has %d free (largest buffer: %s, %d bytes): "
-        "lower --per-class, --samples or --max-classes" % (need, RESERVE_BYTES, free_bytes, largest[1], largest[0])
+        "lower --per-class or --samples, or use a board with more memory"
+        % (need, RESERVE_BYTES, free_bytes, largest[1], largest[0])
     )

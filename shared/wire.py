@@ -81,6 +81,11 @@ class Decoder:
     def took(self, k):
         """Call after k <= need() bytes were written behind `n`. Returns (kind, seq, payload), or None."""
         self.n += k
+        if 1 < self.n <= HEAD_BYTES and self.buffer[self.n - 1] == SYNC:  # no byte of a head is SYNC: a frame begins there
+            self.skipped += self.n - 1
+            self.buffer[0] = SYNC
+            self.n = 1
+            return None
         while self.n:
             if self.buffer[0] != SYNC:
                 self._resync(0)

@@ -14,6 +14,8 @@ import numpy as np
 from tinycl import __version__
 from tinycl.shared.errors import TinyclError
 
+SEED = click.IntRange(0, (1 << 31) - 1)
+
 
 class Commands(click.Group):
     """Shows the commands in the order of the work, and turns errors into one line and an exit status."""
@@ -26,6 +28,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except TinyclError as e:
             click.echo(f"tinycl: {e}", err=True)
+            sys.exit(1)
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            click.echo(f"tinycl: {e}: check the path and its permissions", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo(
@@ -45,15 +52,27 @@ def main() -> None:
     """
 
 
-def _data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--seed", default=0, help="Seed of everything random; it also deals the classes of `digits`."),
-        click.option("--base", type=click.IntRange(2), help="Number of base classes. [default: the data set's own]"),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data set, or the .npz file itself."),
-        click.option("--data", default="digits", help="digits, mnist, pairs, or npz (your own: x, y, classes)."),
-    ):
-        function = option(function)
-    return function
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _together(*options: Decorator) -> Decorator:
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+_data_set = _together(
+    click.option("--data", default="digits", help="digits, mnist, pairs, or the path of your own file.npz (x, y, classes)."),
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of MNIST's files, or of your file.npz."),
+)
+_data_options = _together(
+    _data_set,
+    click.option("--base", type=click.IntRange(2), help="Number of base classes. [default: the data set's own]"),
+    click.option("--seed", default=0, type=SEED, help="Seed of everything random; it also deals the classes of `digits`."),
+)
 
 
 def _load(data: str, data_dir: Path | None, seed: int) -> Any:
@@ -103,48 +122,53 @@ def train(data: str, data_dir: Path | None, base: int | None, seed: int, out: Pa
     first, _ = pipeline.split_classes(found, base, seed)
     with stage("training the backbone") as update:
         backbone = pipeline.make_backbone(found, first, seed, update)
-    files.save(out, backbone, first)
+    files.save(out, backbone, first, found, seed)
     click.echo(f"{out}: {backbone.weights_bytes:,} bytes of weights, exits with {backbone.latent_sizes} inputs")
 
 
+def _load_backbone(path: Path, data: str, data_dir: Path | None) -> tuple[Any, Any]:
+    """(data set, what `train` left); refuses a backbone of another data set."""
+    from tinycl.model import files
+
+    saved = files.load(path)
+    found = _load(data, data_dir, saved.seed)
+    saved.check(found)
+    return found, saved
+
+
 @main.command()
-@_data_options
+@_data_set
+@click.option("--seed", default=0, type=SEED, help="Seed of the distiller.")
 @click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
 @click.option("--method", default="dm", help="dm, kmeans, herding or random.")
 @click.option("--per-class", default=15, type=click.IntRange(1), help="Synthetic samples per base class.")
 @click.option("--out", default="build/synthetic.npz", type=click.Path(path_type=Path), help="Where the samples go.")
-def distil(
-    data: str, data_dir: Path | None, base: int | None, seed: int, backbone: Path, method: str, per_class: int, out: Path
-) -> None:
+def distil(data: str, data_dir: Path | None, seed: int, backbone: Path, method: str, per_class: int, out: Path) -> None:
     """Distil the base classes into a few synthetic samples, with a picture of them."""
     from tinycl import pipeline, report
-    from tinycl.model import files
     from tinycl.progress import stage
 
-    found = _load(data, data_dir, seed)
-    model, first = files.load(backbone)
+    found, saved = _load_backbone(backbone, data, data_dir)
     with stage("distilling") as update:
-        made = pipeline.make_synthetic(found, first, model, method, per_class, seed, update)
+        made = pipeline.make_synthetic(found, saved.base, saved.backbone, method, per_class, seed, update)
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(out, synthetic=made)
     picture = out.with_suffix(".png")
-    report.samples_picture(made, [found.classes[c] for c in first]).savefig(picture, dpi=110)
+    report.samples_picture(made, [found.classes[c] for c in saved.base]).savefig(picture, dpi=110)
     click.echo(f"{out}: {made.shape[0]} classes of {made.shape[1]} samples, {made.nbytes:,} bytes; picture: {picture}")
 
 
 @main.command()
-@_data_options
+@_data_set
 @click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
 @click.option("--synthetic", default="build/synthetic.npz", type=click.Path(path_type=Path), help="What `distil` left.")
 @click.option("--max-classes", type=click.IntRange(2, 64), help="Classes to make room for. [default: those of the data set]")
-@click.option("--samples", default=15, type=click.IntRange(2), help="Most samples of one enrolment.")
+@click.option("--samples", default=15, type=click.IntRange(2, 4096), help="Most samples of one enrolment.")
 @click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
 @click.option("--out", default="build/blob.tcb", type=click.Path(path_type=Path), help="Where the blob goes.")
 def export(
     data: str,
     data_dir: Path | None,
-    base: int | None,
-    seed: int,
     backbone: Path,
     synthetic: Path,
     max_classes: int | None,
@@ -155,13 +179,12 @@ def export(
     """Export the blob: weights, synthetic samples, names, growth ladder, memory plan."""
     from tinycl import pipeline
     from tinycl.errors import DataError
-    from tinycl.model import files
     from tinycl.model.export import Settings
+    from tinycl.progress import stage
     from tinycl.shared import plan
     from tinycl.shared.blob import RUNG_INTS, Blob
 
-    found = _load(data, data_dir, seed)
-    model, first = files.load(backbone)
+    found, saved = _load_backbone(backbone, data, data_dir)
     try:
         with np.load(synthetic, allow_pickle=False) as stored:
             made = stored["synthetic"]
@@ -170,7 +193,8 @@ def export(
     settings = pipeline.with_room(Settings(), max_classes or len(found.classes), samples, made.shape[1])
     if target is not None:
         settings = replace(settings, target=target)
-    blob = pipeline.make_blob(found, first, model, made, settings)
+    with stage("training the base head") as update:
+        blob = pipeline.make_blob(found, saved.base, saved.backbone, made, settings, progress=update)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(blob)
     parsed = Blob(blob)
@@ -184,8 +208,11 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def boards(micropython: str | None, as_json: bool) -> None:
     """Show which boards can be used, and what the sim board says in its HELLO."""
-    from tinycl.board.sim import SimBoard
+    from tinycl.board.base import BoardError
+    from tinycl.board.sim import HOW_TO_GET_ONE, SimBoard
 
+    if not micropython and not SimBoard.find():
+        raise BoardError(f"0 boards can be used on this machine; for the sim board {HOW_TO_GET_ONE}")
     with SimBoard(micropython) as board:
         hello = board.link.board
     if as_json:
@@ -202,6 +229,7 @@ def boards(micropython: str | None, as_json: bool) -> None:
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Runs with this many seeds, from --seed on; means on top.")
 @click.option("--samples", type=click.IntRange(1), help="Samples per enrolled class. [default: 15; mnist 60]")
 @click.option("--per-class", type=click.IntRange(1), help="Distilled samples per base class. [default: 15; mnist 60]")
+@click.option("--classes", default="", help="Unseen classes to enrol, in this order, as a,b,c. [default: all]")
 @click.option("--method", default="dm", help="Distiller: dm, kmeans, herding or random.")
 @click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
 @click.option("--kernels", default="", help="Kernels of the board: viper, ulab or plain. [default: its best]")
@@ -220,6 +248,7 @@ def demo(
     seeds: int,
     samples: int | None,
     per_class: int | None,
+    classes: str,
     method: str,
     target: float | None,
     kernels: str,
@@ -242,6 +271,10 @@ def demo(
         chosen = replace(chosen, per_class=per_class)
     if target is not None:
         chosen = replace(chosen, settings=replace(chosen.settings, target=target))
+    if classes:
+        chosen = replace(chosen, classes=tuple(name.strip() for name in classes.split(",")))
+    for one in range(seed, seed + seeds):
+        main_job.check(replace(chosen, seed=one))
     runs = []
     for one in range(seed, seed + seeds):
         board = SimBoard(micropython, (heap_kb * 1024 if heap_kb else HEAP_BYTES), kernels, flash)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from rich.table import Table
 from tinycl import pipeline, report
 from tinycl.board.base import Board
 from tinycl.data import Dataset, to_int8
+from tinycl.errors import UserError
 from tinycl.learn.heads import accuracy, train_head
 from tinycl.link.client import Client
 from tinycl.link.link import Event
 from tinycl.model.backbone import IntegerBackbone
-from tinycl.model.export import Settings, rungs
+from tinycl.model.export import Settings
 from tinycl.progress import Update, console, stage
 from tinycl.shared import plan
 from tinycl.shared.blob import RUNG_INTS, Blob
@@ -34,6 +36,7 @@ class Demo:
     per_class: int = 15
     method: str = "dm"
     settings: Settings = field(default_factory=Settings)
+    classes: tuple[str, ...] = ()  # the unseen classes to enrol, in this order; empty: all of them
 
 
 def preset(data: Dataset, base: int | None = None, method: str = "dm") -> Demo:
@@ -45,18 +48,29 @@ def preset(data: Dataset, base: int | None = None, method: str = "dm") -> Demo:
     return Demo(data, base=base, method=method)
 
 
+def check(demo: Demo) -> tuple[list[int], list[int]]:
+    """(base labels, labels to enrol). Raises what would stop a run later, before anything is trained."""
+    data, least = demo.data, demo.settings.holdout_every
+    base, unseen = pipeline.split_classes(data, demo.base, demo.seed)
+    unseen = pipeline.pick_classes(data, unseen, demo.classes)
+    if demo.samples < least:
+        raise UserError(f"{demo.samples} samples of a class, one in {least} is held out: raise --samples to {least} or more")
+    pipeline.check_per_class(data, base, demo.per_class)
+    for label in unseen:
+        pipeline.new_samples(data, label, demo.samples, demo.seed)
+    return base, unseen
+
+
 def run(demo: Demo, board: Board) -> tuple[dict[str, Any], np.ndarray]:
     """Runs a demo on a board that is not entered yet. Returns (report, synthetic samples)."""
     start = time.monotonic()
     data = demo.data
-    base, unseen = pipeline.split_classes(data, demo.base, demo.seed)
+    base, unseen = check(demo)
     console.print(
         f"[bold]{data.name}[/bold], seed {demo.seed}: base classes {', '.join(data.classes[c] for c in base)}; "
         f"unseen {', '.join(data.classes[c] for c in unseen)}"
     )
-    for label in unseen:  # too few samples are found now, not in the middle
-        pipeline.new_samples(data, label, demo.samples, demo.seed)
-    with board:  # a board that is missing or unfit, too
+    with board:  # one that is missing or unfit is found before anything is trained
         hello = board.link.board
         console.print(
             f"board {hello['board']}: MicroPython {hello['version']} on {hello['platform']}, "
@@ -67,7 +81,8 @@ def run(demo: Demo, board: Board) -> tuple[dict[str, Any], np.ndarray]:
         with stage(f"distilling {demo.per_class} samples a class") as update:
             synthetic = pipeline.make_synthetic(data, base, backbone, demo.method, demo.per_class, demo.seed, update)
         settings = pipeline.with_room(demo.settings, len(data.classes), demo.samples, demo.per_class)
-        blob = pipeline.make_blob(data, base, backbone, synthetic, settings)
+        with stage("training the base head") as update:
+            blob = pipeline.make_blob(data, base, backbone, synthetic, settings, progress=update)
         console.print(
             f"blob: {len(blob):,} bytes; backbone {backbone.weights_bytes:,} bytes, {backbone.macs(0):,} MACs to exit 1"
         )
@@ -85,32 +100,40 @@ def run(demo: Demo, board: Board) -> tuple[dict[str, Any], np.ndarray]:
             "classes": [data.classes[c] for c in base + unseen],
             "blob_bytes": len(blob),
             "backbone_weights_bytes": backbone.weights_bytes,
-            "ladder": _ladder(backbone, settings, parsed),
-            "plan": {name: items * plan.item_bytes(code, 4) for name, code, items in plan.buffers(parsed, made["top"])},
+            "ladder": _ladder(parsed),
+            "plan": {
+                name: items * plan.item_bytes(code, hello["weight_bytes"])
+                for name, code, items in plan.buffers(parsed, made["top"])
+            },
         }
     )
     with stage("joint baseline on the host") as update:
-        made["joint_accuracy"] = joint_accuracy(data, backbone, made["ladder"][made["steps"][-1]["rung"]], demo.seed)
-        update(1, 1)
+        made["joint_accuracy"] = joint_accuracy(
+            data, base + unseen, backbone, made["ladder"][made["steps"][-1]["rung"]], demo.seed, update
+        )
     made["seconds"] = round(time.monotonic() - start, 2)
     return made, synthetic
 
 
-def _ladder(backbone: IntegerBackbone, settings: Settings, blob: Blob) -> list[dict[str, int]]:
-    table = rungs(backbone, settings.max_classes)
-    return [
-        {"exit": int(r[0]), "hidden": int(r[1]), "inputs": int(r[2]), "macs": int(r[3])}
-        for r in table[: len(blob.rungs) // RUNG_INTS]
-    ]
+def _ladder(blob: Blob) -> list[dict[str, int]]:
+    fields = ("exit", "hidden", "inputs", "macs")
+    table = np.array(blob.rungs).reshape(-1, RUNG_INTS).tolist()
+    return [dict(zip(fields, rung, strict=True)) for rung in table]
 
 
-def joint_accuracy(data: Dataset, backbone: IntegerBackbone, rung: dict[str, int], seed: int) -> float:
-    """Test accuracy of the same rung trained in float32 on the latents of all training samples of all classes at once."""
-    x = backbone.forward(to_int8(data.x_train, data.low, data.high))[:, : rung["inputs"]]
-    test = backbone.forward(to_int8(data.x_test, data.low, data.high))[:, : rung["inputs"]]
+def joint_accuracy(
+    data: Dataset, labels: list[int], backbone: IntegerBackbone, rung: dict[str, int], seed: int, progress: Update
+) -> float:
+    """Test accuracy of the same rung trained in float32 on the latents of all training samples of all `labels` at once."""
+
+    def part(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mine = np.isin(y, labels)
+        return backbone.forward(to_int8(x[mine], data.low, data.high))[:, : rung["inputs"]], y[mine]
+
+    x, y = part(data.x_train, data.y_train)
     epochs = 200 if len(x) < 5000 else 20
-    head = train_head(x, data.y_train, len(data.classes), rung["hidden"], epochs=epochs, seed=seed)
-    return accuracy(head, test, data.y_test)
+    head = train_head(x, y, len(data.classes), rung["hidden"], epochs=epochs, seed=seed, progress=progress)
+    return accuracy(head, *part(data.x_test, data.y_test))
 
 
 class _Session:
@@ -122,17 +145,21 @@ class _Session:
         self.order = base + unseen  # the board's class numbers, in the order in which it learns them
         self.base = len(base)
         data = demo.data
-        self.x_test = to_int8(data.x_test, data.low, data.high)
+        mine = np.isin(data.y_test, self.order)
+        self.x_test = to_int8(data.x_test[mine], data.low, data.high)
         position = np.empty(len(data.classes), int)
         position[self.order] = np.arange(len(self.order))
-        self.y_test = position[data.y_test]
+        self.y_test = position[data.y_test[mine]]
 
     def teach(self, blob: bytes) -> dict[str, Any]:
         client, data = self.client, self.demo.data
         hello = client.link.board
         plan.fit(Blob(blob), hello["free_bytes"] + hello["swap_bytes"], hello["weight_bytes"])  # refused before it is sent
         with stage("sending the blob") as update:
-            active = client.send_blob(blob, update)
+            client.upload(blob, update)
+        with stage("the board activates the blob") as update:
+            update(0, 2)  # checked, active
+            active = client.activate(lambda event: update(1, 2) if event["t"] == "checked" else None)
         rows = [self.measure(self.base)]
         steps: list[dict[str, Any]] = []
         for known in range(self.base, len(self.order)):
@@ -140,11 +167,11 @@ class _Session:
             x = pipeline.new_samples(data, self.order[known], self.demo.samples, self.demo.seed)
             events: list[Event] = []
             with stage(f"enrolling '{name}', {len(x)} samples") as update:
-                watch = _Watch(self.demo.settings, update, events)
-                summary = client.enrol(name, x, watch)
+                summary = client.enrol(name, x, _watch(self.demo.settings, update, events))
             status = client.status()
             step = {
                 "class": name,
+                "number": client.class_number(name),
                 "samples": len(x),
                 "kept": summary["kept"],
                 "rung": summary["rung"],
@@ -186,9 +213,7 @@ class _Session:
     def measure(self, known: int) -> dict[str, Any]:
         """Accuracy over the test samples of the classes known so far, per class, and over the base classes."""
         with stage(f"the board predicts {len(self.x_test)} test samples") as update:
-            start = time.monotonic()
             said, _ = self.client.predict(self.x_test, update)
-            seconds = time.monotonic() - start
         right = said == self.y_test
         names = [self.demo.data.classes[c] for c in self.order]
         count = len(self.order)
@@ -198,7 +223,6 @@ class _Session:
             "accuracy": float(right[seen].mean()),
             "base_accuracy": float(right[self.y_test < self.base].mean()),
             "per_class": {names[c]: float(right[self.y_test == c].mean()) for c in range(known)},
-            "predict_us": round(1e6 * seconds / len(said)),
         }
 
     def show(self, rows: list[dict[str, Any]]) -> None:
@@ -219,21 +243,14 @@ class _Session:
         console.print(table)
 
 
-class _Watch:
-    """Turns the board's events into a bar of epochs and a line where it grows."""
+def _watch(settings: Settings, update: Update, events: list[Event]) -> Callable[[Event], None]:
+    """A listener that keeps the board's events, and shows a bar of epochs and a line where the model grows."""
 
-    def __init__(self, settings: Settings, update: Update, events: list[Event]):
-        self.update = update
-        self.events = events
-        self.total = settings.epochs + settings.refit_epochs
-        self.done = 0
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
+    def listen(event: Event) -> None:
+        events.append(event)
         if event["t"] == "epoch":
-            self.done += 1
-            self.total = max(self.total, self.done)
-            self.update(self.done, self.total)
+            done = sum(e["t"] == "epoch" for e in events)
+            update(done, max(done, settings.epochs + settings.refit_epochs))
         elif event["t"] == "grow":
             console.print(
                 f"validation {100 * event['val']:.0f} % is under the target of {100 * event['target']:.0f} %: "
@@ -243,19 +260,22 @@ class _Watch:
             verdict = "kept" if event["accepted"] else "the old model comes back"
             console.print(f"rung {event['to']}: {100 * event['before']:.0f} % -> {100 * event['after']:.0f} %, {verdict}")
 
+    return listen
+
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The report of one run, or of several seeds: the first one's, with means on top and every run below `runs`."""
     if len(runs) == 1:
         return runs[0]
-    keys = ("final_accuracy", "joint_accuracy", "forgetting", "worst_class_accuracy", "seconds")
+    keys = ("final_accuracy", "joint_accuracy", "forgetting", "seconds")
     means = {key: float(np.mean([r[key] for r in runs])) for key in keys}
-    means["worst_class_accuracy"] = min(r["worst_class_accuracy"] for r in runs)
-    return {**runs[0], **means, "seeds": [r["seed"] for r in runs], "runs": runs}
+    worst = min(r["worst_class_accuracy"] for r in runs)
+    return {**runs[0], **means, "worst_class_accuracy": worst, "seeds": [r["seed"] for r in runs], "runs": runs}
 
 
 def save(made: dict[str, Any], synthetic: np.ndarray, folder: Path) -> None:
     """report.json, report.html and the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
-    report.write(made.get("runs", [made])[0], synthetic, folder)
+    with stage("drawing the report") as update:
+        report.write(made.get("runs", [made])[0], synthetic, folder, update)

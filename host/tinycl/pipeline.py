@@ -6,7 +6,7 @@ import numpy as np
 
 from tinycl.data import Dataset, take, to_int8
 from tinycl.distil import distil_classes
-from tinycl.errors import UserError
+from tinycl.errors import DataError, UnknownClass, UserError
 from tinycl.learn.heads import to_fixed, train_head
 from tinycl.model.backbone import IntegerBackbone
 from tinycl.model.export import LADDER, Settings, export
@@ -23,6 +23,29 @@ def split_classes(data: Dataset, base_count: int | None, seed: int) -> tuple[lis
     if data.shuffle_classes:
         order = np.random.default_rng([seed, len(order)]).permutation(order)
     return [int(c) for c in order[:count]], [int(c) for c in order[count:]]
+
+
+def pick_classes(data: Dataset, unseen: list[int], names: tuple[str, ...]) -> list[int]:
+    """The labels of the unseen classes called `names`, in their order; all of them where none is named."""
+    known = [data.classes[c] for c in unseen]
+    for i, name in enumerate(names):
+        if name not in known:
+            raise UnknownClass(
+                f"{data.name} has no unseen class '{name}' ({len(known)} classes: {', '.join(known)}): choose one of them"
+            )
+        if name in names[:i]:
+            raise UserError(f"class '{name}' is named {names.count(name)} times: name each class once in --classes")
+    return [unseen[known.index(name)] for name in names] or unseen
+
+
+def check_per_class(data: Dataset, base: list[int], per_class: int) -> None:
+    """DataError where a base class has fewer samples than are to be distilled from it."""
+    count, label = min((int((data.y_train == c).sum()), c) for c in base)
+    if per_class > count:
+        raise DataError(
+            f"base class '{data.classes[label]}' has {count} samples, {per_class} distilled ones were asked for: "
+            f"lower --per-class to {count} or less"
+        )
 
 
 def base_samples(data: Dataset, base: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -43,6 +66,7 @@ def make_synthetic(
     data: Dataset, base: list[int], backbone: IntegerBackbone, method: str, per_class: int, seed: int, progress: Update
 ) -> np.ndarray:
     """Synthetic samples of the base classes, int8 [classes, per_class, h, w, c]."""
+    check_per_class(data, base, per_class)
     x, y = base_samples(data, base)
     made, _ = distil_classes(method, x, y, per_class, backbone, seed, progress)
     return made.reshape(len(base), per_class, *made.shape[1:])
@@ -55,10 +79,11 @@ def make_blob(
     synthetic: np.ndarray,
     settings: Settings,
     ladder: tuple[tuple[int, int], ...] = LADDER,
+    progress: Update | None = None,
 ) -> bytes:
     """The blob, with a base head trained on the latents of all base samples."""
     x, y = base_samples(data, base)
-    head = train_head(backbone.forward(x)[:, : backbone.features(0)], y, len(base), seed=settings.seed)
+    head = train_head(backbone.forward(x)[:, : backbone.features(0)], y, len(base), seed=settings.seed, progress=progress)
     names = [data.classes[c] for c in base]
     return export(backbone, to_fixed(head), synthetic, names, data.name, data.low, data.high, settings, ladder)
 

@@ -159,7 +159,9 @@ def overview_picture(report: dict[str, Any], synthetic: np.ndarray) -> Figure:
     return figure
 
 
-def write(report: dict[str, Any], synthetic: np.ndarray, folder: Path) -> Path:
+def write(
+    report: dict[str, Any], synthetic: np.ndarray, folder: Path, progress: Callable[[int, int], None] | None = None
+) -> Path:
     """Writes the pictures and report.html into `folder`; returns the page's path."""
     pictures: list[tuple[str, str, Callable[[], Figure]]] = [
         ("overview", "Distilled on the host, learned on the board", lambda: overview_picture(report, synthetic)),
@@ -170,7 +172,7 @@ def write(report: dict[str, Any], synthetic: np.ndarray, folder: Path) -> Path:
         ("board", "Memory and time on the board", lambda: board_picture(report)),
     ]
     parts = []
-    for name, text, draw in pictures:
+    for done, (name, text, draw) in enumerate(pictures, 1):
         figure = draw()
         data = io.BytesIO()
         figure.savefig(data, format="png", dpi=110, metadata={"Software": "tinycl"})
@@ -178,6 +180,8 @@ def write(report: dict[str, Any], synthetic: np.ndarray, folder: Path) -> Path:
         (folder / f"{name}.png").write_bytes(data.getvalue())
         code = base64.b64encode(data.getvalue()).decode()
         parts.append(f'<figure><img alt="{text}" src="data:image/png;base64,{code}"><figcaption>{text}</figcaption></figure>')
+        if progress:
+            progress(done, len(pictures))
     page = folder / "report.html"
     page.write_text(_page(report, "\n".join(parts)), encoding="utf-8")
     return page

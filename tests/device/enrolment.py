@@ -21,10 +21,11 @@ class Enrolment:
             top = len(blob.rungs) // 4 - 1
         self.plan = plan.buffers(blob, top)
         self.learner = Learner(blob, kernels, top, self.plan)
-        for _ in self.learner.load_base():
-            pass
+        self.learner.load_base()
         self.raw = [None] * blob.base_classes  # of each enrolled class: the samples it keeps
         self.staged = []
+        for _ in self.recompute(0):
+            pass
 
     def stage(self, samples):
         """samples: a list of bytes-like objects, one raw sample each."""

@@ -179,7 +179,7 @@ def test_what_breaks_a_rule_is_refused_with_numbers():
         IntegerBackbone((first, first), good.exits)
     with pytest.raises(ModelError, match="deeper than the one before"):
         IntegerBackbone(good.layers, (Exit(2, 2), Exit(2, 2)))
-    with pytest.raises(ModelError, match="latents: 2048, the limit is 400"):
+    with pytest.raises(ModelError, match=r"latents: 1280, the limit is 400"):
         IntegerBackbone(good.layers, (Exit(1, 1), Exit(2, 1), Exit(3, 1)))
     with pytest.raises(ModelError, match="largest activation, bytes: 49152"):
         random_backbone((128, 128, 3))

@@ -66,6 +66,9 @@ def test_the_steps_one_by_one(tmp_path: Path) -> None:
     assert (tmp_path / "s.png").stat().st_size > 2_000
     status, out, err = tinycl("export", "--backbone", backbone, "--synthetic", synthetic, "--out", blob)
     assert status == 0 and "plan up to rung 0" in out, err
+    for step in ("distil", "export"):
+        line = refused(step, "--backbone", backbone, "--data", "pairs")
+        assert "trained on 'digits', not on this 'pairs'" in line and "--data" in line
     with SimBoard() as board:
         board.client.send_blob((tmp_path / "blob.tcb").read_bytes())
         assert list(board.client.classes().values()) == [4] * 6
@@ -90,10 +93,57 @@ def test_data_as_json() -> None:
         (("demo", "--micropython", "/nowhere/micropython"), "--micropython"),
         (("demo", "--kernels", "magic"), "viper or plain"),
         (("export", "--backbone", "nothing.npz"), "nothing.npz"),
+        (("demo", "--samples", "4"), "raise --samples to 5"),
+        (("demo", "--per-class", "130"), "lower --per-class to "),
+        (("demo", "--classes", "zebra"), "no unseen class 'zebra' (4 classes: "),
+        (("demo", "--data", "pairs", "--classes", "same,2|4"), "no unseen class '2|4' (2 classes: same, different)"),
+        (("demo", "--data", "pairs", "--classes", "same,same"), "named 2 times"),
+        (("train", "--out", "/proc/nowhere/b.npz"), "check the path and its permissions"),
     ],
 )
 def test_refusals(arguments: tuple[str, ...], said: str) -> None:
     assert said in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("train", "--seed", "-1"), ("export", "--samples", "4097"), ("export", "--base", "3"), ("distil", "--base", "3")],
+)
+def test_options_that_are_refused(arguments: tuple[str, ...]) -> None:
+    status, _, err = tinycl(*arguments)
+    assert status == 2 and arguments[1] in err
+
+
+def test_a_relative_micropython(micropython: str, tmp_path: Path) -> None:
+    (tmp_path / "mp").symlink_to(micropython)
+    run = subprocess.run([*TINYCL, "boards", "--micropython", "./mp"], cwd=tmp_path, capture_output=True, text=True, env=QUIET)
+    assert run.returncode == 0 and "sim" in run.stdout, run.stderr
+
+
+def test_a_refusal_leaves_no_folder(tmp_path: Path) -> None:
+    env = {**QUIET, "TMPDIR": str(tmp_path)}
+    run = subprocess.run([*TINYCL, "demo", "--classes", "zebra"], capture_output=True, text=True, env=env)
+    assert run.returncode == 1 and not list(tmp_path.glob("tinycl-*"))
+    SimBoard()
+    assert not SimBoard().temporary
+
+
+def test_chosen_classes(micropython: str, tmp_path: Path) -> None:
+    """Two of three unseen classes, in the order that was asked for; the third is no part of the report."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 5
+    x = np.clip(rng.integers(0, 200, (5, 8, 8))[y] + rng.normal(0, 12, (400, 8, 8)), 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=y, classes=np.array(list("abcde")))
+    own = ("--data", str(tmp_path / "mine.npz"))
+    options = ("--base", "2", "--classes", "e, c", "--method", "random", "--json", "--out", str(tmp_path / "out"))
+    status, out, err = tinycl("demo", *own, *options)
+    assert status == 0, err
+    report = json.loads(out)
+    assert [(s["class"], s["number"]) for s in report["steps"]] == [("e", 2), ("c", 3)]
+    assert report["classes"] == list("abec") and np.array(report["confusion"]).shape == (4, 4)
+    assert np.sum(report["confusion"]) == 64 and report["final_accuracy"] > 0.8
+    for stage in ("training the base head", "activates the blob", "joint baseline", "drawing the report"):
+        assert stage in err
 
 
 def test_wrong_idx_header(tmp_path: Path) -> None:
@@ -115,9 +165,8 @@ def test_too_few_samples_are_found_before_anything_is_trained(tmp_path: Path) ->
 
 def test_a_plan_over_the_memory(tmp_path: Path) -> None:
     line = refused("demo", "--heap-kb", "115", "--method", "random")
-    assert re.search(r"needs \d+ bytes .* has \d+ free", line) and line.endswith(
-        "lower --per-class, --samples or --max-classes"
-    )
+    assert re.search(r"needs \d+ bytes .* has \d+ free", line)
+    assert line.endswith("lower --per-class or --samples, or use a board with more memory")
 
 
 def test_a_heap_too_small_for_the_runtime() -> None:

@@ -176,6 +176,7 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "cut-after-header", good[: b.HEADER_BYTES], "the blob has 20 bytes, its header says 1076"
     yield "cut-in-table", good[: table_end - 5], "the blob has 175 bytes, its header says 1076"
     yield "cut-after-table", good[:table_end], "the blob has 180 bytes, its header says 1076"
+    yield "cut-in-table-and-length-matched", _cut(table_end - 5, True), "the table of 10 sections ends at 180"
     yield "cut-by-one-byte", good[:-1], "the blob has 1075 bytes, its header says 1076"
     yield "cut-and-length-matched", _cut(raws[0] + 10, True), "section RAWS lies at 872 to 1064"
     yield "longer-than-it-says", good + b"\0", "the blob has 1077 bytes, its header says 1076"
@@ -247,6 +248,7 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "name-empty", with_section(NAME=b"\x00\x01b"), "a name of 0 bytes"
     yield "name-twice", with_section(NAME=b"\x01b\x01b"), "the class name b is there twice"
     yield "name-33-bytes", with_section(NAME=b"\x21" + b"n" * 33 + b"\x01b"), "a name of 33 bytes"
+    yield "name-section-too-long", with_section(NAME=b.pack_names(["a" * 32, "b" * 32]) + b"\0"), "section NAME has 67 bytes"
     yield "name-cut", with_section(NAME=b"\x01a\x05b"), "section NAME holds 2 names for 2 classes"
     yield "name-not-utf8", with_section(NAME=b"\x01a\x02\xff\xfe"), "class name 1 is no text"
     yield "name-utf8-cut", with_section(NAME=b"\x01a\x02a\xc3"), "class name 1 is no text"
@@ -270,7 +272,9 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "layr-output-larger", poke_int("LAYR", b.OUT_H, 5), "layer 0 makes 4x4"
     yield "layr-output-huge", poke_int("LAYR", layr + b.OUT_W, 0x7FFFFFFF), "layer 1 makes 2x2"
     yield "layr-kernel-0", poke_int("LAYR", b.KERNEL, 0), "layer 0 has kernel 0, stride 1, padding 1 on 4x4"
-    yield "layr-kernel-17", poke_int("LAYR", b.KERNEL, 17), "layer 0 has kernel 17, stride 1, padding 1 on 4x4"
+    yield "layr-kernel-17", _kernel(17, 16, (4, 4)), "layer 0 has kernel 17, stride 1, padding 16 on 4x4"
+    yield "layr-kernel-higher-than-input", _kernel(3, 0, (2, 4)), "layer 0 has kernel 3, stride 1, padding 0 on 2x4"
+    yield "layr-kernel-wider-than-input", _kernel(3, 0, (4, 2)), "layer 0 has kernel 3, stride 1, padding 0 on 4x2"
     yield "layr-kernel-larger-than-input", _layr(7, 1, 1, (0, 0)), "layer 0 has kernel 7, stride 1, padding 1 on 4x4"
     yield "layr-stride-0", poke_int("LAYR", b.STRIDE, 0), "layer 0 has kernel 3, stride 0, padding 1 on 4x4"
     yield "layr-stride-17", poke_int("LAYR", b.STRIDE, 17), "layer 0 has kernel 3, stride 17, padding 1 on 4x4"
@@ -329,6 +333,7 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "rung-first-not-linear", poke_int("RUNG", 1, 1), "the first rung has 1 hidden units"
     yield "rung-exit-unknown", poke_int("RUNG", 8, 2), "rung 2 has exit 2 of 2 and 4 hidden units"
     yield "rung-inputs-wrong", _rung_inputs_wrong(), "rung 0 says 17 inputs and 0 hidden units"
+    yield "rung-inputs-and-hidden-501", _inputs_and_hidden_501(), "rung 1 says 484 inputs and 17 hidden units"
     yield "rung-hidden-129", poke_int("RUNG", 9, 129), "rung 2 has exit 1 of 2 and 129 hidden units"
     yield "rung-twice", poke_int("RUNG", 5, 0), "rung 1 is not larger than the one before"
     yield (
@@ -393,7 +398,13 @@ def _activation_too_large() -> bytes:
     return _one_layer(first, (32, 32), 33, 32, 33)
 
 
-def _one_layer(first: bytes, shape: tuple[int, int], channels: int, pool: int, inputs: int) -> bytes:
+def _kernel(size: int, pad: int, shape: tuple[int, int]) -> bytes:
+    out = (shape[0] + 2 * pad - size + 1, shape[1] + 2 * pad - size + 1, CHANNELS)
+    first = layer(b.CONV2D, (*shape, 1), out, size, 1, pad, 4, 15, 0, 0)
+    return _one_layer(first, shape, CHANNELS, max(1, min(out[:2])), CHANNELS * (max(out[:2]) // max(1, min(out[:2]))), size)
+
+
+def _one_layer(first: bytes, shape: tuple[int, int], channels: int, pool: int, inputs: int, kernel: int = 1) -> bytes:
     """A network of one layer whose output is pooled, and one base class with one sample."""
     meta = {**META, "in_h": shape[0], "in_w": shape[1], "base_classes": 1, "base_per_class": 1}
     return with_section(
@@ -403,7 +414,7 @@ def _one_layer(first: bytes, shape: tuple[int, int], channels: int, pool: int, i
         EXIT=ints(1, pool, inputs, 0),
         RUNG=ints(0, 0, inputs, 0),
         PLAN=bytes(4),
-        WGHT=bytes(channels),
+        WGHT=bytes(kernel * kernel * channels),
         QUAN=ints(*[0, 1] * channels),
         HEAD=bytes(4 * (1 + inputs)),
         RAWS=bytes(shape[0] * shape[1]),
@@ -425,15 +436,24 @@ def _channels_513() -> bytes:
 
 
 def _inputs_501() -> bytes:
-    # the second exit adds 485 inputs to the first one's 16; no rung leaves there
-    wide = layer(b.CONV2D, (4, 4, CHANNELS), (2, 2, 485), 1, 2, 0, 4, 15, 9 * CHANNELS, 2 * CHANNELS)
+    # no rung leaves at the second exit
+    return _wide_exit(501 - 4 * CHANNELS, sections()["RUNG"][:32])
+
+
+def _inputs_and_hidden_501() -> bytes:
+    return _wide_exit(484 - 4 * CHANNELS, ints(0, 0, 4 * CHANNELS, 0) + ints(1, 17, 484, 0))
+
+
+def _wide_exit(inputs: int, rungs: bytes) -> bytes:
+    """The tiny network whose second exit adds that many inputs to the first one's 16; for two rungs."""
+    wide = layer(b.CONV2D, (4, 4, CHANNELS), (2, 2, inputs), 1, 2, 0, 4, 15, 9 * CHANNELS, 2 * CHANNELS)
     return with_section(
         LAYR=sections()["LAYR"][:64] + wide,
-        EXIT=sections()["EXIT"][:16] + ints(2, 2, 485, 0),
-        RUNG=sections()["RUNG"][:32],
+        EXIT=sections()["EXIT"][:16] + ints(2, 2, inputs, 0),
+        RUNG=rungs,
         PLAN=bytes(8),
-        WGHT=bytes(9 * CHANNELS + 485 * CHANNELS),
-        QUAN=ints(*[0, 1] * (CHANNELS + 485)),
+        WGHT=bytes(9 * CHANNELS + inputs * CHANNELS),
+        QUAN=ints(*[0, 1] * (CHANNELS + inputs)),
     )
 
 

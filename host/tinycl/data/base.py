@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
+from ..shared.blob import check_name
+from ..shared.errors import FormatError
 from ..shared.fixed import MAX_CLASSES
 
 INT8_TOP = 127
@@ -53,6 +55,11 @@ class Dataset:
             raise DataError(f"{self.name}: {count} classes, 2 to {MAX_CLASSES} are possible: merge or leave out classes")
         if len(set(self.classes)) != count:
             raise DataError(f"{self.name}: only {len(set(self.classes))} of {count} class names differ: rename the doubles")
+        for i, name in enumerate(self.classes):
+            try:
+                check_name(name)
+            except (FormatError, UnicodeError) as e:
+                raise DataError(f"{self.name}: class {i} has {e}") from e
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise DataError(f"{self.name}: range {self.low}..{self.high} is empty: the samples must not all be one value")
         if not 0 <= self.base_count <= count:

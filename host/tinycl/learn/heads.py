@@ -1,11 +1,15 @@
 """Heads trained on the host: the base classes' own, which the board starts from, and the joint baseline, which has seen
 everything. Both see the deployed int8 latents. Depends on PyTorch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from tinycl.model.train import deterministic
 from tinycl.shared import fixed as f
+
+Progress = Callable[[int, int], None]
 
 
 class Head(torch.nn.Module):
@@ -38,13 +42,16 @@ def train_head(
     epochs: int = 60,
     seed: int = 0,
     weight_decay: float = 1e-4,
+    progress: Progress | None = None,
 ) -> Head:
-    """Adam with a cosine schedule on cross-entropy. latents int8 [n, inputs], y int64 [n]."""
+    """Adam with a cosine schedule on cross-entropy. latents int8 [n, inputs], y int64 [n]; progress counts epochs."""
     with deterministic(seed):
-        return _train(latents, y, classes, hidden, epochs, weight_decay)
+        return _train(latents, y, classes, hidden, epochs, weight_decay, progress)
 
 
-def _train(latents: np.ndarray, y: np.ndarray, classes: int, hidden: int, epochs: int, weight_decay: float) -> Head:
+def _train(
+    latents: np.ndarray, y: np.ndarray, classes: int, hidden: int, epochs: int, weight_decay: float, progress: Progress | None
+) -> Head:
     head = Head(latents.shape[1], classes, hidden)
     x = torch.from_numpy(latents.astype(np.float32) / 128)
     labels = torch.from_numpy(np.asarray(y, np.int64))
@@ -52,13 +59,15 @@ def _train(latents: np.ndarray, y: np.ndarray, classes: int, hidden: int, epochs
     steps = epochs * -(-len(x) // batch)
     optimiser = torch.optim.Adam(head.parameters(), lr=0.02, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(epochs):
+    for epoch in range(epochs):
         for part in torch.randperm(len(x)).split(batch):
             loss = torch.nn.functional.cross_entropy(head(x[part]), labels[part])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
+        if progress:
+            progress(epoch + 1, epochs)
     return head
 
 

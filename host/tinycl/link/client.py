@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tinycl.link.errors import BoardSilent, LinkError
-from tinycl.link.link import SILENCE_S, Event, Link
+from tinycl.errors import SampleError, UnknownClass
+from tinycl.link.errors import BoardRefused, BoardSilent, LinkError
+from tinycl.link.link import Event, Link
 from tinycl.shared import wire
+from tinycl.shared.errors import TinyclError
 
 TRAIN_SILENCE_S = 10.0  # a training board says `alive` every half second; a collection may take its time
 
@@ -20,6 +22,7 @@ class Client:
 
     def __init__(self, link: Link):
         self.link = link
+        self._format: tuple[Any, dict[str, Any]] | None = None  # (the HELLO it belongs to, STATUS)
 
     def status(self) -> dict[str, Any]:
         """Memory, counters, rung, digest (see WIRE.md)."""
@@ -34,18 +37,36 @@ class Client:
             if len(page) < 16:
                 return found
 
+    def class_number(self, name: str) -> int:
+        """The number that predictions give to a class of this name; UnknownClass where the board has none."""
+        names = list(self.classes())
+        if name not in names:
+            raise UnknownClass(
+                f"the board knows no class '{name}' ({len(names)} classes: {', '.join(names)}): choose one of them"
+            )
+        return names.index(name)
+
     def choose_kernels(self, name: str) -> None:
         """Switches the board to other kernels; BoardRefused where it has none of that name."""
         self.link.request(wire.KERNELS, name.encode())
 
     def send_blob(self, blob: bytes, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Uploads a blob, has the board verify and activate it; returns its summary."""
+        self.upload(blob, progress)
+        return self.activate()
+
+    def upload(self, blob: bytes, progress: Callable[[int, int], None] | None = None) -> None:
+        """Sends a blob to the board's flash and has it read back; the active one stays."""
         try:
             self._upload(blob, progress)
         except BoardSilent:  # once more from the last good block
             self.link.hello()
             self._upload(blob, progress)
-        return self.link.request_json(wire.ACTIVATE, silence_s=TRAIN_SILENCE_S)
+
+    def activate(self, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
+        """Makes the uploaded blob the active one; returns the board's summary."""
+        self._format = None
+        return self.link.request_json(wire.ACTIVATE, on_event=on_event, silence_s=TRAIN_SILENCE_S)
 
     def _upload(self, blob: bytes, progress: Callable[[int, int], None] | None) -> None:
         start = self.link.request(wire.OBJECT_OPEN, struct.pack("<II", len(blob), crc32(blob)))
@@ -71,13 +92,17 @@ class Client:
         on_event: Callable[[Event], None] | None = None,
     ) -> dict[str, Any]:
         """Teaches the board a class from x and returns its summary. On any failure the enrolment is called off."""
-        self.open_enrolment(name, len(x))
+        self.check_samples(x)
+        opened = False
         try:
-            self.send_samples(x)
+            self.open_enrolment(name, len(x))
+            opened = True
+            self._send_samples(x)
             return self.train(on_event)
-        except BaseException:  # Ctrl-C too: the board goes back to its last good state
-            with contextlib.suppress(LinkError):  # the first error tells the most
-                self.link.recover()
+        except BaseException as e:  # Ctrl-C too: the board goes back to its last good state
+            if opened or not isinstance(e, BoardRefused):  # refused: what may be open is somebody else's
+                with contextlib.suppress(TinyclError):  # the first error tells the most
+                    self.link.recover()
             raise
 
     def open_enrolment(self, name: str, samples: int) -> None:
@@ -86,6 +111,10 @@ class Client:
 
     def send_samples(self, x: np.ndarray) -> int:
         """Sends samples of the open enrolment; returns how many the board has."""
+        self.check_samples(x)
+        return self._send_samples(x)
+
+    def _send_samples(self, x: np.ndarray) -> int:
         have = 0
         for part in self._parts(x):  # one at a time: the board writes each to flash before it answers
             have = struct.unpack("<H", self.link.request(wire.ENROL_DATA, part))[0]
@@ -101,22 +130,38 @@ class Client:
 
     def predict(self, x: np.ndarray, progress: Callable[[int, int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(class number [n] uint8, certainty [n] float 0..1): the board's own predictions."""
+        self.check_samples(x)
         self.link.request(wire.PREDICT_OPEN)
         out = bytearray()
         for answer in self.link.stream((wire.PREDICT_DATA, part) for part in self._parts(x)):
             out += answer
             if progress:
                 progress(len(out) // 2, len(x))
+        if len(out) != 2 * len(x):
+            raise LinkError(f"{len(out) / 2:g} predictions for {len(x)} samples: update the board's agent")
         pairs = np.frombuffer(bytes(out), np.uint8).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1] / 255
 
+    def check_samples(self, x: np.ndarray) -> None:
+        """SampleError unless x is what the active blob takes; without a blob the board itself says so."""
+        if self._format is None or self._format[0] is not self.link.board:  # once a blob, and once a HELLO
+            self._format = self.link.board, self.status()
+        blob = self._format[1]
+        if "sample" not in blob:
+            return
+        shape, low, high = tuple(blob["sample"]), blob["q_low"], blob["q_high"]
+        if x.dtype != np.int8:
+            raise SampleError(f"samples of type {x.dtype}, the blob takes int8, {low} to {high}: use tinycl.data.to_int8")
+        if x.shape[1:] != shape or x.ndim != 4 or not len(x):
+            want = ", ".join(map(str, shape))
+            raise SampleError(f"samples of shape {x.shape}, the blob takes [1 or more, {want}]: reshape or choose them anew")
+        if x.min() < low or x.max() > high:
+            raise SampleError(f"values from {x.min()} to {x.max()}, the blob takes {low} to {high}: rescale the samples")
+
     def _parts(self, x: np.ndarray) -> Iterator[bytes]:
-        data = np.ascontiguousarray(x, np.int8).tobytes()
+        data = x.tobytes()
         for at in range(0, len(data), self._chunk(0)):
             yield data[at : at + self._chunk(0)]
 
     def _chunk(self, used: int) -> int:
         return wire.max_payload(self.link.window) - used
-
-
-__all__ = ["SILENCE_S", "Client"]

@@ -24,6 +24,7 @@ except ImportError:  # not a POSIX system
 
 RETRY_S = 0.5  # the oldest unanswered request is repeated after this long without a frame
 SILENCE_S = 5.0  # no frame at all for this long is a failure
+LOADING_S = 60.0  # a board that loads its state says `alive`, and has this long until it answers HELLO or ABORT
 FIRST_WINDOW_BYTES = 64  # what any board can take before its HELLO has told more
 MAX_FILLER_BYTES = 2048
 MAX_LINE_BYTES = wire.HEAD_BYTES + wire.MAX_BODY
@@ -47,6 +48,7 @@ class Link:
         self.frames: deque[tuple[int, int, bytes]] = deque()
         self.window = FIRST_WINDOW_BYTES
         self.seq = random.randrange(256)
+        self.heard = 0.0  # when the last frame came while HELLO or ABORT was asked
         self.events = -1
         self.lost_events = 0
         self.repeats = 0
@@ -88,7 +90,8 @@ class Link:
         silence_s: float = SILENCE_S,
     ) -> bytes:
         """One request and its answer's payload."""
-        return next(iter(list(self.stream([(kind, payload)], on_event, silence_s))))
+        [answer] = self.stream([(kind, payload)], on_event, silence_s)
+        return answer
 
     def request_json(self, kind: int, payload: bytes = b"", **options: Any) -> Any:
         """One request whose answer is JSON."""
@@ -108,99 +111,114 @@ class Link:
         refused: BoardRefused | None = None
         heard = sent = time.monotonic()
         nak_at = 0.0
-        while True:
-            while refused is None:
-                if ready is None:
-                    item = next(waiting, None)
-                    if item is None:
+        try:
+            while True:
+                while refused is None:
+                    if ready is None:
+                        item = next(waiting, None)
+                        if item is None:
+                            break
+                        ready = (self.seq, item[0], wire.encode(item[0], self.seq, item[1]))
+                        if len(ready[2]) > self.window:
+                            raise LinkError(
+                                f"a frame of {len(ready[2])} bytes, the board takes {self.window}: send smaller pieces"
+                            )
+                        self.seq = (self.seq + 1) & 255
+                    if flying and (
+                        len(flying) >= wire.IN_FLIGHT or sum(len(f[2]) for f in flying) + len(ready[2]) > self.window
+                    ):
                         break
-                    ready = (self.seq, item[0], wire.encode(item[0], self.seq, item[1]))
-                    if len(ready[2]) > self.window:
-                        raise LinkError(f"a frame of {len(ready[2])} bytes, the board takes {self.window}: send smaller pieces")
-                    self.seq = (self.seq + 1) & 255
-                if flying and (len(flying) >= wire.IN_FLIGHT or sum(len(f[2]) for f in flying) + len(ready[2]) > self.window):
-                    break
-                self._write(ready[2])
-                flying.append(ready)
-                ready = None
-                heard = sent = time.monotonic()
-            if not flying:
-                if ready is not None:  # its number was never used
-                    self.seq = ready[0]
-                if refused is not None:
-                    raise refused
-                return
-            frame = self._next_frame()
-            now = time.monotonic()
-            if (frame is None or frame[0] == wire.NAK) and now - heard > silence_s:
-                raise BoardSilent(
-                    f"no answer from the board for {silence_s:g} s after request 0x{flying[0][1]:02x}: "
-                    "it hangs or was cut off; reconnect, its last commit is safe"
-                )
-            if frame is None:
-                if now - max(heard, sent) > RETRY_S:
-                    self._write(flying[0][2])
-                    self.repeats += 1
-                    sent = now
-                continue
-            kind, seq, payload = frame
-            if kind != wire.NAK:  # a board that only ever asks again gets nowhere
-                heard = now
-            if kind == wire.EVENT:
-                self._event(seq, payload, on_event)
-                heard = time.monotonic()  # a listener may take its time
-            elif kind == wire.NAK and payload:
-                if (self.seq - payload[0]) & 255 > 2 * wire.IN_FLIGHT:
-                    raise BoardReset(
-                        f"the board waits for request number {payload[0]}, this session is at {self.seq}: it was reset or "
-                        "another program spoke to it; reconnect, its last commit is safe"
+                    flying.append(ready)
+                    ready = None  # from here on its number counts as used
+                    self._write(flying[-1][2])
+                    heard = sent = time.monotonic()
+                if not flying:
+                    if refused is not None:
+                        raise refused
+                    return
+                frame = self._next_frame()
+                now = time.monotonic()
+                if (frame is None or frame[0] == wire.NAK) and now - heard > silence_s:
+                    raise BoardSilent(
+                        f"no answer from the board for {silence_s:g} s after request 0x{flying[0][1]:02x}: "
+                        "it hangs or was cut off; reconnect, its last commit is safe"
                     )
-                at = next((i for i, f in enumerate(flying) if f[0] == payload[0]), None)
-                if at is not None and now - nak_at > RETRY_S / 5:
-                    for flight in list(flying)[at:]:
-                        self._write(flight[2])
+                if frame is None:
+                    if now - max(heard, sent) > RETRY_S:
+                        self._write(flying[0][2])
                         self.repeats += 1
-                    sent = nak_at = now
-            elif kind in (wire.OK, wire.ERROR) and any(f[0] == seq for f in flying):
-                answers[seq] = (kind, payload)
-                while flying and flying[0][0] in answers:
-                    kind, payload = answers.pop(flying.popleft()[0])
-                    if kind == wire.ERROR:
-                        refused = refused or _refusal(payload)
-                    elif refused is None:
-                        yield payload
-                        heard = time.monotonic()
+                        sent = now
+                    continue
+                kind, seq, payload = frame
+                if kind != wire.NAK:  # a board that only ever asks again gets nowhere
+                    heard = now
+                if kind == wire.EVENT:
+                    self._event(seq, payload, on_event)
+                    heard = time.monotonic()  # a listener may take its time
+                elif kind == wire.NAK and payload:
+                    if (self.seq - payload[0]) & 255 > 2 * wire.IN_FLIGHT:
+                        raise BoardReset(
+                            f"the board waits for request number {payload[0]}, this session is at {self.seq}: it was reset or "
+                            "another program spoke to it; reconnect, its last commit is safe"
+                        )
+                    at = next((i for i, f in enumerate(flying) if f[0] == payload[0]), None)
+                    if at is not None and now - nak_at > RETRY_S / 5:
+                        for flight in list(flying)[at:]:
+                            self._write(flight[2])
+                            self.repeats += 1
+                        sent = nak_at = now
+                elif kind in (wire.OK, wire.ERROR) and any(f[0] == seq for f in flying):
+                    answers[seq] = (kind, payload)
+                    while flying and flying[0][0] in answers:
+                        kind, payload = answers.pop(flying.popleft()[0])
+                        if kind == wire.ERROR:
+                            refused = refused or _refusal(payload)
+                        elif refused is None:
+                            yield payload
+                            heard = time.monotonic()
+        finally:
+            if ready is not None and self.seq == (ready[0] + 1) & 255:  # its number was never used
+                self.seq = ready[0]
 
     # the line
 
     def _ask(self, kind: int, deadline_s: float) -> bytes:
-        """HELLO or ABORT, which are outside the sequence: asked under a new number each time until one is answered."""
-        end = time.monotonic() + deadline_s
-        attempt = 0
+        """HELLO or ABORT, which are outside the sequence: asked under a new number each time until one is answered.
+        A board that says anything else meanwhile (but NAK) gets LOADING_S."""
+        start = time.monotonic()
+        end = start + deadline_s
+        attempt = silent = 0
         while True:
             self.seq = (self.seq + 1) & 255
             line = wire.encode(kind, self.seq)
-            if attempt:
+            if silent:
                 # The board may sit in the middle of a frame that was cut: fill it up. Of a board that is not known yet
                 # even the window isn't, so the filler doubles, up to what the slowest line carries between two tries.
-                fill = self.window - len(line) if self.board else min(FIRST_WINDOW_BYTES << attempt, MAX_FILLER_BYTES)
+                fill = self.window - len(line) if self.board else min(FIRST_WINDOW_BYTES << silent, MAX_FILLER_BYTES)
                 line = bytes([wire.SYNC]) * fill + line
             self._write(line)
-            answer = self._answer_to(self.seq, min(end, time.monotonic() + RETRY_S))
+            asked = time.monotonic()
+            answer = self._answer_to(self.seq, min(end, asked + RETRY_S))
             if answer is not None:
                 self.seq = (self.seq + 1) & 255
                 return answer
             attempt += 1
+            silent += 1
+            if self.heard >= asked:
+                silent = 0  # it reads on by itself: a filler would only fill its buffer
+                end = max(end, min(self.heard + deadline_s, start + LOADING_S))
             if time.monotonic() >= end:
                 what = "HELLO" if kind == wire.HELLO else "answer to ABORT"
                 raise BoardSilent(
-                    f"no {what} from the board within {deadline_s:g} s ({attempt} tries): check that the agent runs and that "
-                    "no other program has the port, or reset the board; its last commit is safe"
+                    f"no {what} from the board within {time.monotonic() - start:.1f} s ({attempt} tries): check that "
+                    "the agent runs and that no other program has the port, or reset the board; its last commit is safe"
                 )
 
     def _answer_to(self, seq: int, end: float) -> bytes | None:
         while time.monotonic() < end:
             frame = self._next_frame()
+            if frame and frame[0] != wire.NAK:
+                self.heard = time.monotonic()
             if frame and frame[1] == seq:
                 if frame[0] == wire.OK:
                     return frame[2]

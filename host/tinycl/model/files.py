@@ -1,17 +1,47 @@
 """A backbone on disk: one .npz of plain arrays, read without pickle. What `tinycl train` leaves and the later steps take."""
 
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tinycl.data import Dataset
 from tinycl.errors import ModelError
 from tinycl.model.backbone import ConvLayer, Exit, IntegerBackbone, PoolLayer, Shape
 
 
-def save(path: Path, backbone: IntegerBackbone, base: list[int]) -> None:
-    """Writes a backbone and the labels of its base classes."""
+@dataclass(frozen=True)
+class Saved:
+    """A backbone, the labels of its base classes, and the data set that it was trained on: name, class names, seed."""
+
+    backbone: IntegerBackbone
+    base: list[int]
+    dataset: str
+    classes: tuple[str, ...]
+    seed: int
+
+    def check(self, data: Dataset) -> None:
+        """ModelError where `data` is not the data set that the backbone was trained on."""
+        for what, mine, other in (
+            ("data set", self.dataset, data.name),
+            ("sample shape", self.backbone.in_shape, data.sample_shape),
+            ("classes", ", ".join(self.classes), ", ".join(data.classes)),
+        ):
+            if mine != other:
+                raise ModelError(
+                    f"the backbone was trained on '{self.dataset}', not on this '{data.name}' ({what}: {mine}; here: {other}): "
+                    "name the same --data, or run 'tinycl train' again"
+                )
+
+
+def save(path: Path, backbone: IntegerBackbone, base: list[int], data: Dataset, seed: int) -> None:
+    """Writes a backbone, the labels of its base classes, and what it was trained on."""
     arrays: dict[str, np.ndarray] = {
         "base": np.array(base, np.int64),
+        "dataset": np.array(data.name),
+        "classes": np.array(data.classes),
+        "seed": np.array(seed, np.int64),
         "exits": np.array([(e.layer_count, e.pool_k) for e in backbone.exits], np.int64),
         "in_shape": np.array(backbone.in_shape, np.int64),
         "layers": np.array(
@@ -31,7 +61,7 @@ def save(path: Path, backbone: IntegerBackbone, base: list[int]) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def load(path: Path) -> tuple[IntegerBackbone, list[int]]:
+def load(path: Path) -> Saved:
     """Reads what `save` wrote; raises ModelError where the file is not that."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -47,6 +77,9 @@ def load(path: Path) -> tuple[IntegerBackbone, list[int]]:
                 layers.append(PoolLayer(a, shape))
             shape = layers[-1].out_shape
         exits = tuple(Exit(*pair) for pair in arrays["exits"].tolist())
-        return IntegerBackbone(tuple(layers), exits), arrays["base"].tolist()
-    except (OSError, ValueError, KeyError, EOFError) as e:
+        base, classes = arrays["base"].tolist(), tuple(arrays["classes"].tolist())
+        if not 2 <= len(set(base)) == len(base) or not 0 <= min(base) <= max(base) < len(classes):
+            raise ValueError(f"base classes {base} of {len(classes)}")
+        return Saved(IntegerBackbone(tuple(layers), exits), base, str(arrays["dataset"]), classes, int(arrays["seed"]))
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise ModelError(f"'{path}' is not a backbone of 'tinycl train' ({e}): make it again") from e
