@@ -142,6 +142,8 @@ class Agent:
             self.work()
 
     def handle(self, kind, seq, payload):
+        if not self.job:
+            self.alive = time.ticks_ms()
         if kind == wire.HELLO:
             self.drop_job()  # without an answer: whoever waited for it is gone
             self.drop_enrolment()

@@ -55,9 +55,9 @@ def check(demo: Demo) -> tuple[list[int], list[int]]:
     unseen = pipeline.pick_classes(data, unseen, demo.classes)
     if demo.samples < least:
         raise UserError(f"{demo.samples} samples of a class, one in {least} is held out: raise --samples to {least} or more")
-    pipeline.check_per_class(data, base, demo.per_class)
     for label in unseen:
         pipeline.new_samples(data, label, demo.samples, demo.seed)
+    pipeline.check_per_class(data, base, demo.per_class)
     return base, unseen
 
 
