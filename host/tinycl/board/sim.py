@@ -125,8 +125,11 @@ class SimBoard(Board):
         try:
             super().connect()
         except LinkError as e:
-            if self.process is None or self.process.poll() is None:
-                raise
+            assert self.process is not None
+            try:
+                self.process.wait(1)  # its end of the line may vanish a moment before it does
+            except subprocess.TimeoutExpired:
+                raise e from None
             said = (self.flash / "stderr.log").read_text(errors="replace").strip().splitlines() or ["no message"]
             raise BoardError(
                 f"the board's program ended with status {self.process.returncode} ({said[-1]}) in {self.heap_bytes:,} "

@@ -183,28 +183,32 @@ class Link:
     # the line
 
     def _ask(self, kind: int, deadline_s: float) -> bytes:
-        """HELLO or ABORT, which are outside the sequence: asked under a new number each time until one is answered.
-        A board that says anything else meanwhile (but NAK) gets LOADING_S."""
+        """HELLO or ABORT, which are outside the sequence: asked under a new number each time until any is answered.
+
+        A board works in order, so it ends in step with the last one, however late its answers are. One that says anything
+        else meanwhile (but NAK) gets LOADING_S."""
         start = time.monotonic()
         end = start + deadline_s
         attempt = silent = 0
+        asked: set[int] = set()
         while True:
             self.seq = (self.seq + 1) & 255
             line = wire.encode(kind, self.seq)
-            if silent:
+            if silent == 1 or (silent and silent % 4 == 0):  # not each time: a slow board is still reading the last one
                 # The board may sit in the middle of a frame that was cut: fill it up. Of a board that is not known yet
                 # even the window isn't, so the filler doubles, up to what the slowest line carries between two tries.
                 fill = self.window - len(line) if self.board else min(FIRST_WINDOW_BYTES << silent, MAX_FILLER_BYTES)
                 line = bytes([wire.SYNC]) * fill + line
             self._write(line)
-            asked = time.monotonic()
-            answer = self._answer_to(self.seq, min(end, asked + RETRY_S))
+            asked.add(self.seq)
+            began = time.monotonic()
+            answer = self._answer_to(asked, min(end, began + RETRY_S))
             if answer is not None:
                 self.seq = (self.seq + 1) & 255
                 return answer
             attempt += 1
             silent += 1
-            if self.heard >= asked:
+            if self.heard >= began:
                 silent = 0  # it reads on by itself: a filler would only fill its buffer
                 end = max(end, min(self.heard + deadline_s, start + LOADING_S))
             if time.monotonic() >= end:
@@ -214,12 +218,12 @@ class Link:
                     "the agent runs and that no other program has the port, or reset the board; its last commit is safe"
                 )
 
-    def _answer_to(self, seq: int, end: float) -> bytes | None:
+    def _answer_to(self, asked: set[int], end: float) -> bytes | None:
         while time.monotonic() < end:
             frame = self._next_frame()
             if frame and frame[0] != wire.NAK:
                 self.heard = time.monotonic()
-            if frame and frame[1] == seq:
+            if frame and frame[1] in asked:
                 if frame[0] == wire.OK:
                     return frame[2]
                 if frame[0] == wire.ERROR:
