@@ -13,7 +13,7 @@ WINDOW_BYTES = 256 if sys.platform == "esp32" else 2048
 def main():
     time.sleep_ms(0 if sys.platform == "linux" else 1000)
     # Compiling leaves garbage between what stays; collected often, what stays lies close together at the bottom of the heap
-    # and the plan's largest buffer finds room in one piece (measured: 135 kB of 240 instead of 70).
+    # and the plan's largest buffer finds room in one piece.
     gc.threshold(4096)
     from agent import Agent
     from link import Link

@@ -1,4 +1,5 @@
-# Which kernels there are on this board, and which one is best. Imports one implementation at a time; allocates nothing else.
+# Which kernels there are on this board, and which one is best. Every implementation that the firmware
+# can run is imported once, and its code stays in memory, so that the host may ask for another.
 
 ORDER = ("viper", "ulab", "plain")  # best first
 refused = {}  # name: why it does not load here

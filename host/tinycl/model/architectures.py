@@ -64,8 +64,8 @@ class Architecture:
         return tuple(h * w * c for h, w, c in pooled)
 
 
-# Between their two lengths of side, 8 and 4, digits leave room for a convolution more before the first exit. Measured over five
-# seeds with 15 samples a class: 1.2 points below joint training instead of 1.9, for 97 k instead of 83 k MACs.
+# Between their two lengths of side, 8 and 4, digits leave room for a convolution more before the first exit; its features
+# serve unseen classes better.
 DIGITS = (Conv(8, 3, 1, 1), Conv(16, 3, 2, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1))
 
 
