@@ -272,6 +272,7 @@ class Agent:
                 "refused": kernel_choice.refused,
                 "ulab": ulab_version(),
                 "weight_bytes": self.kernels.WEIGHT_BYTES,
+                "scratch_bytes": self.kernels.SCRATCH_BYTES,
                 "float_bits": 32 if 1.0 + 1e-10 == 1.0 else 64,
                 "free_bytes": self.free(),
                 "swap_bytes": self.freed_by_swap(),
@@ -471,7 +472,7 @@ class Agent:
             raise Refused("no complete upload to activate: send a blob first", errors.SEQUENCE)
         with open(store.path("upload.tmp"), "rb") as f:
             blob = b.Blob(f)
-        plan.fit(blob, self.free() + self.freed_by_swap(), self.kernels.WEIGHT_BYTES)
+        plan.fit(blob, self.free() + self.freed_by_swap() - self.kernels.SCRATCH_BYTES, self.kernels.WEIGHT_BYTES)
         yield {"t": "checked", "blob": blob.id}
         self.answers.clear()  # the request that runs is the only one that is not answered yet
         self.touched = True
@@ -521,7 +522,7 @@ class Agent:
 
     def make_learner(self, blob):
         """A learner with the longest ladder whose plan fits; a plan that finds no contiguous room gives way to a shorter."""
-        top, buffers = plan.fit(blob, self.free(), self.kernels.WEIGHT_BYTES)
+        top, buffers = plan.fit(blob, self.free() - self.kernels.SCRATCH_BYTES, self.kernels.WEIGHT_BYTES)
         while True:
             try:
                 return Learner(blob, self.kernels, top, buffers)

@@ -25,6 +25,7 @@ from shared.fixed import (
 
 NAME = "plain"
 WEIGHT_BYTES = 4
+SCRATCH_BYTES = 0  # to leave free for short-lived arrays of a training step
 ONE = E_ONE  # the error of a class that has probability 1 and should have 0
 
 

@@ -42,6 +42,7 @@ if _version(getattr(ulab, "__version__", "")) < list(OLDEST):
 
 NAME = "ulab"
 WEIGHT_BYTES = len(np.zeros(1).tobytes())
+SCRATCH_BYTES = 49152  # a step leaves arrays of a layer's size behind, and the heap must not be in pieces by then
 ONE = 1.0
 _X = 1.0 / (1 << X_FRAC)
 _BIAS = 127 * _X

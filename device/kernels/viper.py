@@ -8,7 +8,7 @@ import micropython
 
 from shared.fixed import EXP2
 
-from .plain import ONE, WEIGHT_BYTES, adopt, clear, export, vector, weights
+from .plain import ONE, SCRATCH_BYTES, WEIGHT_BYTES, adopt, clear, export, vector, weights
 
 NAME = "viper"
 

@@ -154,7 +154,8 @@ class _Session:
     def teach(self, blob: bytes) -> dict[str, Any]:
         client, data = self.client, self.demo.data
         hello = client.link.board
-        plan.fit(Blob(blob), hello["free_bytes"] + hello["swap_bytes"], hello["weight_bytes"])  # refused before it is sent
+        room = hello["free_bytes"] + hello["swap_bytes"] - hello["scratch_bytes"]
+        plan.fit(Blob(blob), room, hello["weight_bytes"])  # what does not fit is refused before it is sent
         with stage("sending the blob") as update:
             client.upload(blob, update)
         with stage("the board activates the blob") as update:
