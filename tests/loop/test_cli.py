@@ -11,9 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from make_blobs import reseal
 
 from tinycl.board.sim import SimBoard
 
@@ -218,3 +221,35 @@ def test_ctrl_c_in_the_middle_of_an_enrolment(tmp_path: Path) -> None:
     with SimBoard(flash=flash) as board:
         assert list(board.client.classes()) == ["2|4", "2|5", "3|4", "3|5", "same"]
         assert board.client.status()["enrolling"] == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"magic": b"TCLX"}, "not a blob"),
+        ({"version": 2}, "format version 2, this software reads version 1"),
+    ],
+)
+def test_what_a_board_refuses_is_one_line_and_a_status(
+    data: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blob that the board refuses, sent by the command itself: the board's own words, and exit status 1."""
+    from tinycl import cli
+    from tinycl import demo as main_job
+
+    good = (Path(__file__).parents[1] / "vectors" / "tiny.tcb").read_bytes()
+    bad = reseal(data.get("magic", good[:4]) + struct.pack("<H", data.get("version", 1)) + good[6:])
+
+    def run(demo: main_job.Demo, board: SimBoard) -> None:
+        with board:
+            before = board.client.status()
+            try:
+                board.client.send_blob(bad)
+            finally:
+                after = board.client.status()
+                assert "digest" not in before and "digest" not in after  # as empty as before
+
+    monkeypatch.setattr(main_job, "run", run)
+    result = CliRunner().invoke(cli.main, ["demo"])
+    assert result.exit_code == 1
+    assert said in result.output and result.output.strip().splitlines()[-1].startswith("tinycl: ")
