@@ -67,7 +67,7 @@ def run(demo: Demo, board: Board) -> tuple[dict[str, Any], np.ndarray]:
     data = demo.data
     base, unseen = check(demo)
     console.print(
-        f"[bold]{data.name}[/bold], seed {demo.seed}: base classes {', '.join(data.classes[c] for c in base)}; "
+        f"{data.name}, seed {demo.seed}: base classes {', '.join(data.classes[c] for c in base)}; "
         f"unseen {', '.join(data.classes[c] for c in unseen)}"
     )
     with board:  # one that is missing or unfit is found before anything is trained
@@ -184,6 +184,7 @@ class _Session:
                 "growth": [e for e in events if e["t"] == "grown"],
                 "epochs": [e for e in events if e["t"] == "epoch"],
                 "free_bytes": status["free_bytes"],
+                "free_bytes_raw": status["free_bytes_raw"],
                 "replay_bytes": status["replay_bytes"],
                 "replay_plan_bytes": status["replay_plan_bytes"],
                 "digest": status["digest"],

@@ -7,13 +7,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 Update = Callable[[int, int], None]
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False)  # names come from the user's data: [x] is text
 
 
 @contextmanager
 def stage(text: str) -> Iterator[Update]:
     """A bar named `text`; yields update(done, total)."""
-    columns = (TextColumn("{task.description:<34}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<34}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(text, total=None)
 

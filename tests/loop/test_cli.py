@@ -182,7 +182,7 @@ def test_own_data(tmp_path: Path) -> None:
     centres = rng.integers(0, 200, (5, 8, 8))
     y = np.arange(400) % 5
     x = np.clip(centres[y] + rng.normal(0, 12, (400, 8, 8)), 0, 255).astype(np.uint8)
-    np.savez(tmp_path / "mine.npz", x=x, y=y, classes=np.array(["ä", "b", "c", "d", "e"]))
+    np.savez(tmp_path / "mine.npz", x=x, y=y, classes=np.array(["ä", "b", "c", "[/d]", "<e>"]))
     status, out, err = tinycl("demo", "--data", str(tmp_path / "mine.npz"), "--json", "--out", str(tmp_path / "out"))
     assert status == 0, err
     report = json.loads(out)

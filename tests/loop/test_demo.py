@@ -43,6 +43,8 @@ def digits(micropython: str) -> list[tuple[dict[str, Any], np.ndarray]]:
 def check_memory(report: dict[str, Any]) -> None:
     free = [step["free_bytes"] for step in report["steps"]]
     assert free == sorted(free), f"free memory shrinks: {free}"
+    raw = [step["free_bytes_raw"] for step in report["steps"]]
+    assert min(raw) > raw[0] - 1024, f"readings fall: {raw}"  # the collector's own noise is some hundred bytes
     for step in report["steps"]:
         assert 0 < step["replay_bytes"] <= step["replay_plan_bytes"] == report["plan"]["replay"]
     assert sum(report["plan"].values()) == report["plan_bytes"]
