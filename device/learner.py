@@ -9,6 +9,7 @@ from array import array
 from binascii import crc32
 
 from backbone import Backbone
+from kernels import chain
 from replay import Replay
 
 from shared import blob as b
@@ -53,6 +54,21 @@ class Learner:
         self.w_stride = 1 + self.inputs + self.units
         self.u_stride = 1 + self.inputs
         self.h_col = 1 + self.inputs
+        self.model = chain.model(
+            kernels,
+            self.head,
+            self.hidden,
+            self.logits,
+            self.errors,
+            self.hidden_errors,
+            self.features,
+            buffers["sums"],
+            self.inputs,
+            self.units,
+        )
+        self.order = array("i", bytes(8 * blob.max_classes))  # of one round of training, as kernels/chain.py's `deal` has it
+        self.cursor = array("i", bytes(4 * blob.max_classes))
+        self.dealt = array("i", bytes(4 * blob.max_classes))  # samples of each class in this epoch
         self.backbone = Backbone(blob, buffers, kernels)
         self.replay = Replay(buffers["replay"], blob.max_classes, blob.per_class, self.inputs)
         self.staged = 0  # samples of the class that is being enrolled, in `stage`
@@ -67,6 +83,10 @@ class Learner:
         self.exit = self.blob.rungs[at]
         self.h = self.blob.rungs[at + 1]
         self.n = self.blob.rungs[at + 2]
+        dims = self.model[1]
+        dims[chain.INPUTS] = self.n
+        dims[chain.UNITS] = self.h
+        dims[chain.ROOM] = 0  # weights are written around a change of rung
 
     def exit_of(self, rung):
         return self.blob.rungs[rung * b.RUNG_INTS]
@@ -86,19 +106,34 @@ class Learner:
         """Base classes and their head as the blob has them; their latents are the caller's to make."""
         blob = self.blob
         self.replay.clear()
-        for name in blob.names:
-            self.replay.add(name, blob.base_per_class)
+        for c in range(blob.base_classes):
+            self.replay.add(blob.names[c], blob.base_per_class, 0, c)
         self.staged = 0
         self.set_rung(0)
-        self.kernels.clear(self.head)
-        self.kernels.clear(self.hidden)
+        self.clear_weights()
         row = array("i", bytes(4 * (1 + self.n)))
         for c in range(blob.base_classes):
             blob.read("HEAD", row, 4 * len(row), 4 * len(row) * c)
             self.kernels.adopt(self.head, c * self.w_stride, row)
 
+    def clear_weights(self):
+        self.kernels.clear(self.head)
+        self.kernels.clear(self.hidden)
+
+    def forget(self, c):
+        """Takes class c out of the model: its row of the last layer, its replay memory, its name. The logits of all other
+        classes stay what they were."""
+        kernels = self.kernels
+        last = self.replay.classes - 1
+        for k in range(c, last + 1):
+            at = k * self.w_stride
+            below = at + self.w_stride
+            row = kernels.export(self.head, below, self.w_stride) if k < last else array("i", bytes(4 * self.w_stride))
+            kernels.adopt(self.head, at, row)
+        self.replay.remove(c)
+
     def read_base(self, c, i):
-        """Raw sample i of base class c into `sample`."""
+        """Raw sample i of the blob's class c into `sample`."""
         n = self.blob.sample_bytes
         self.blob.read("RAWS", self.sample, n, (c * self.blob.base_per_class + i) * n)
 
@@ -117,45 +152,23 @@ class Learner:
     # one sample
 
     def forward(self, x, xo, classes):
-        """Logits of one latent row."""
-        kernels = self.kernels
-        kernels.dense(self.head, self.w_stride, classes, 1, x, xo, self.n, self.logits)
-        if self.h:
-            kernels.dense(self.hidden, self.u_stride, self.h, 1, x, xo, self.n, self.hidden_errors)
-            kernels.relu(self.hidden_errors, self.h, self.features, self.inputs)
-            kernels.dense(self.head, self.w_stride, classes, self.h_col, self.features, self.inputs, self.h, self.logits)
-        kernels.softmax(self.logits, classes, self.errors)
-
-    def best(self, classes):
-        """The class with the largest logit, the first of equals."""
-        z = self.logits
-        best = 0
-        for i in range(1, classes):
-            if z[i] > z[best]:
-                best = i
-        return best
+        """Logits, hidden units and probabilities (in `errors`) for one latent row; the class with the largest logit, the
+        first of equals."""
+        return self.kernels.forward(self.model, x, xo, classes)
 
     def step(self, x, xo, label, shift, classes):
         """One step of stochastic gradient descent on one latent row; returns 1 - p(label) in the kernels' unit."""
-        kernels = self.kernels
-        self.forward(x, xo, classes)
-        e = self.errors
-        e[label] -= kernels.ONE
-        if self.h:
-            kernels.back(
-                self.head, self.w_stride, classes, self.h_col, self.h, e, self.features, self.inputs, self.hidden_errors
-            )
-            kernels.update(self.head, self.w_stride, classes, self.h_col, self.features, self.inputs, self.h, e, shift)
-            kernels.update(self.hidden, self.u_stride, self.h, 1, x, xo, self.n, self.hidden_errors, shift)
-        kernels.update(self.head, self.w_stride, classes, 1, x, xo, self.n, e, shift)
-        return -e[label]
+        return self.kernels.step(self.model, x, xo, label, shift, classes)
+
+    def train(self, order, n, shift, classes):
+        """n steps on stored samples, as kernels/chain.py's `train`; returns the sum of their 1 - p(label)."""
+        return self.kernels.train(self.model, self.replay.buffer, self.stage, order, n, shift, classes)
 
     def predict(self):
         """(class, probability in 1/255) of the raw sample in `sample`."""
         classes = self.replay.classes
         self.backbone.latents(self.sample, self.exit, self.features, 0)
-        self.forward(self.features, 0, classes)
-        c = self.best(classes)
+        c = self.forward(self.features, 0, classes)
         return c, min(255, int(self.errors[c] * 255 / self.kernels.ONE))
 
     # many samples
@@ -189,8 +202,7 @@ class Learner:
             wrong = 0
             total = 0
             for i in range(every - 1, self.count(c), every):
-                self._forward_stored(c, i, classes)
-                right += self.best(classes) == c
+                right += self._forward_stored(c, i, classes) == c
                 wrong += self.kernels.ONE - self.errors[c]
                 total += 1
             if total:
@@ -205,9 +217,8 @@ class Learner:
 
     def _forward_stored(self, c, i, classes):
         if c < self.replay.classes:
-            self.forward(self.replay.buffer, self.replay.at(c, i), classes)
-        else:
-            self.forward(self.stage, i * self.inputs, classes)
+            return self.forward(self.replay.buffer, self.replay.at(c, i), classes)
+        return self.forward(self.stage, i * self.inputs, classes)
 
     def epoch(self, shift, all_samples=False):
         """A generator: one pass in which every class is drawn equally often, as often as the largest class has samples.
@@ -216,26 +227,23 @@ class Learner:
         (steps, sum of 1 - p(label) in the kernels' unit).
         """
         classes = self.classes
+        known = self.replay.classes
         every = self.blob.holdout_every
-        order = list(range(classes))
-        cursor = [self.draw(self.count(c)) for c in order]
-        rounds = max([self.count(c) - (0 if all_samples else self.count(c) // every) for c in order])
+        last = every if all_samples else every - 1  # i % every of samples that are held back; with all_samples of none
+        order, cursor, counts = self.order, self.cursor, self.dealt
+        for c in range(classes):
+            order[2 * c] = c
+            counts[c] = self.count(c)
+            cursor[c] = self.draw(counts[c])
+        rounds = max([counts[c] - (0 if all_samples else counts[c] // every) for c in range(classes)])
+        deal = self.kernels.deal
         loss = 0
+        self.model[1][chain.ROOM] = 0  # whatever wrote weights since the last epoch
         for _ in range(rounds):
-            for k in range(classes - 1, 0, -1):
-                j = self.draw(k + 1)
-                order[k], order[j] = order[j], order[k]
-            for c in order:
-                i = cursor[c]
-                if not all_samples and self.held_back(i):
-                    i += 1
-                if i >= self.count(c):
-                    i = 0
-                cursor[c] = i + 1
-                if c < self.replay.classes:
-                    loss += self.step(self.replay.buffer, self.replay.at(c, i), c, shift, classes)
-                else:
-                    loss += self.step(self.stage, i * self.inputs, c, shift, classes)
+            self.random = deal(
+                order, cursor, counts, classes, known, self.replay.per_class, self.inputs, every, last, self.random
+            )
+            loss += self.train(order, classes, shift, classes)
             yield None
         yield rounds * classes, loss
 

@@ -9,7 +9,8 @@ from shared.blob import MAX_NAME_BYTES
 class Replay:
     """buffer: max_classes * per_class * inputs bytes; the samples of class c lie at at(c, 0), at(c, 1), …
 
-    counts[c]: samples kept; uids[c], crcs[c]: the raw samples' file and CRC-32 (uid 0: a base class, raw in the blob).
+    counts[c]: samples kept; uids[c], crcs[c]: the raw samples' file and CRC-32 (uid 0: the base class of that number in the
+    blob, which holds its samples).
     """
 
     def __init__(self, buffer, max_classes, per_class, inputs):
@@ -28,14 +29,28 @@ class Replay:
     def add(self, name, count, uid=0, crc=0):
         """A further class; its latents are the caller's to fill in."""
         c = self.classes
-        text = name.encode()
-        at = c * (1 + MAX_NAME_BYTES)
-        self.texts[at] = len(text)
-        self.texts[at + 1 : at + 1 + len(text)] = text
+        self.rename(c, name)
         self.counts[c] = count
         self.uids[c] = uid
         self.crcs[c] = crc
         self.classes = c + 1
+
+    def rename(self, c, name):
+        text = name.encode()
+        at = c * (1 + MAX_NAME_BYTES)
+        self.texts[at] = len(text)
+        self.texts[at + 1 : at + 1 + len(text)] = text
+
+    def remove(self, c):
+        """Takes class c out; the classes behind it move up, with their latents."""
+        row = self.per_class * self.inputs
+        for k in range(c + 1, self.classes):
+            self.buffer[(k - 1) * row : k * row] = memoryview(self.buffer)[k * row : (k + 1) * row]
+            self.rename(k - 1, self.name(k))
+            self.counts[k - 1] = self.counts[k]
+            self.uids[k - 1] = self.uids[k]
+            self.crcs[k - 1] = self.crcs[k]
+        self.classes -= 1
 
     def name(self, c):
         at = c * (1 + MAX_NAME_BYTES)

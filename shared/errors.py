@@ -41,6 +41,9 @@ NO_ROOM = 11  # no class slot, sample slot or flash left
 ABORTED = 12  # the host asked to stop; the last good state is back
 SEQUENCE = 13  # a request out of turn: no object open, a block at the wrong offset
 
+VERSION = 14  # host and board speak different protocols
+
 NAMES = (
-    "OK INTERNAL FORMAT PLAN UNKNOWN_REQUEST NO_BLOB BUSY CLASS_EXISTS UNKNOWN_CLASS SAMPLE TOO_FEW NO_ROOM ABORTED SEQUENCE"
+    "OK INTERNAL FORMAT PLAN UNKNOWN_REQUEST NO_BLOB BUSY CLASS_EXISTS UNKNOWN_CLASS SAMPLE TOO_FEW NO_ROOM ABORTED SEQUENCE "
+    "VERSION"
 ).split()

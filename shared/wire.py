@@ -7,7 +7,8 @@
 #   escape : 0x7D -> 7D 5D, 0x7E -> 7D 5E, 0x03 -> 7D 23      so 0x03 never appears, and SYNC only where a frame begins
 from binascii import crc32
 
-VERSION = 1
+VERSION = 2
+RELEASE = "0.2.0"  # of host and board, which are made together
 SYNC = 0x7E
 HEAD_BYTES = 4
 MIN_BODY = 6  # type, seq, crc32
@@ -19,14 +20,20 @@ HELLO = 0x10
 STATUS = 0x11
 KERNELS = 0x12
 CLASSES = 0x13
+BYE = 0x14  # outside the sequence: the host is done, Ctrl-C works again
+WATCH = 0x15
 OBJECT_OPEN = 0x20
 OBJECT_DATA = 0x21
 OBJECT_CLOSE = 0x22
 ACTIVATE = 0x23
+STATE_READ = 0x24
+ADOPT = 0x25
 ENROL_OPEN = 0x30
 ENROL_DATA = 0x31
 TRAIN = 0x32
 ABORT = 0x33  # answered at any time, in the middle of TRAIN too; outside the sequence
+FORGET = 0x34
+RENAME = 0x35
 PREDICT_OPEN = 0x40
 PREDICT_DATA = 0x41
 # answers and news, board to host
@@ -39,6 +46,23 @@ EVENT = 0x90  # payload: JSON object; may be dropped; seq counts events
 def max_payload(window):
     """The largest payload whose frame fits `window` bytes on the line even if every byte of it has to be escaped."""
     return min((window - HEAD_BYTES) // 2, MAX_BODY // 2) - MIN_BODY
+
+
+def pieces(data, line_bytes):
+    """A generator that cuts data into payloads whose frames have at most line_bytes (64 or more) on the line: as long as the
+    bytes that have to be escaped allow."""
+    most = min(line_bytes, HEAD_BYTES + MAX_BODY) - HEAD_BYTES - MIN_BODY - 5  # number and CRC-32 may need escapes too
+    at = 0
+    while at < len(data):
+        n = min(most, len(data) - at)
+        while True:
+            part = data[at : at + n]
+            over = n + part.count(b"\x03") + part.count(b"\x7d") + part.count(b"\x7e") - most
+            if over <= 0:
+                break
+            n -= (over + 1) // 2
+        yield part
+        at += n
 
 
 def encode(kind, seq, payload=b""):
@@ -60,7 +84,8 @@ class Decoder:
     Made for blocking and for buffered ports: `need()` is how many bytes can be read without waiting for more than the
     frame at hand; read them into `view[n:n + need()]` and call `took(k)`. Or hand any bytes to `feed`. What a broken
     frame had swallowed is looked through again, so after a frame from `took(k)` ask `took(0)` for more until it says None.
-    `crc_errors` counts bodies that failed their CRC; `skipped` counts bytes dropped while looking for a frame.
+    `crc_errors` counts bodies that failed their CRC, `overruns` those among them inside which another frame began, so that
+    bytes were lost on the way; `skipped` counts bytes dropped while looking for a frame.
     """
 
     def __init__(self, max_line_bytes):
@@ -68,6 +93,7 @@ class Decoder:
         self.view = memoryview(self.buffer)
         self.n = 0
         self.crc_errors = 0
+        self.overruns = 0
         self.skipped = 0
 
     def need(self):
@@ -157,6 +183,7 @@ class Decoder:
 
     def _open(self, body):
         if body.find(b"\x7e") >= 0:
+            self.overruns += 1
             return None
         body = body.replace(b"\x7d\x23", b"\x03").replace(b"\x7d\x5e", b"\x7e").replace(b"\x7d\x5d", b"\x7d")
         n = len(body) - 4

@@ -1,14 +1,17 @@
-# Which kernels there are on this board, and which one is best. Every implementation that the firmware
-# can run is imported once, and its code stays in memory, so that the host may ask for another.
+# Which kernels there are on this board, and which one is best. Every implementation that the firmware can run is imported once
+# and its code stays in memory, so that the host may ask for another; but not viper (19 kB) where native serves.
+import sys
 
-ORDER = ("viper", "ulab", "plain")  # best first
+ORDER = ("native", "viper", "ulab", "plain")  # best first
 refused = {}  # name: why it does not load here
 
 
 def load(name):
     """The kernels module of that name, or None where this firmware cannot run it."""
     try:
-        if name == "viper":
+        if name == "native":
+            from . import native as kernels
+        elif name == "viper":
             from . import viper as kernels
         elif name == "ulab":
             from . import ulab as kernels
@@ -16,12 +19,26 @@ def load(name):
             from . import plain as kernels
         else:
             return None
-    except (SyntaxError, ImportError, NotImplementedError) as e:
+    except (SyntaxError, ImportError, NotImplementedError, ValueError) as e:  # ValueError: a .mpy for another board
         refused[name] = str(e)
+        sys.modules.pop(__name__ + "." + name, None)  # what was left half imported must not pass for whole the next time
         return None
     return kernels
 
 
 def available():
     """Names of the kernels that load here, best first."""
-    return [name for name in ORDER if load(name)]
+    names = []
+    for name in ORDER:
+        if (name == "viper" and "native" in names and _emits()) or load(name):
+            names.append(name)
+    return names
+
+
+def _emits():
+    # whether this firmware has the viper emitter, without importing what it would emit
+    try:
+        exec("import micropython\n@micropython.viper\ndef f(): pass", {})
+    except SyntaxError:
+        return False
+    return True

@@ -2,7 +2,8 @@
 # All buffers belong to the caller; nothing large is allocated. On a 32-bit board a product may pass 30 bits and then
 # costs a short-lived big integer: `plain` is for being right, not for being fast.
 #
-# The interface, the same in viper.py and ulab.py (shapes in brackets; formats in shared/fixed.py):
+# The interface, the same in native.py, viper.py and ulab.py (shapes in brackets; formats in shared/fixed.py); `forward`, `step`
+# and `train`, a whole head in one call, are defined in chain.py:
 #   x, h      bytes-like of int8                    xo, ho  first byte in it
 #   w         weights [rows, stride], int32; column 0 of a row is its bias
 #   z, e, g   int32 arrays: logits, errors, hidden errors
@@ -23,9 +24,12 @@ from shared.fixed import (
     W_SHIFT,
 )
 
+from .chain import deal, forward, step, train  # noqa: F401
+
 NAME = "plain"
 WEIGHT_BYTES = 4
 SCRATCH_BYTES = 0  # to leave free for short-lived arrays of a training step
+DEPTHWISE2D = 3  # op of a layer, as blob.CONV2D is
 ONE = E_ONE  # the error of a class that has probability 1 and should have 0
 
 
@@ -56,25 +60,34 @@ def adopt(w, at, ints):
 
 
 def conv2d(x, w, q, y, d, o):
-    """One layer of the backbone: x [h, w, c] to y [oh, ow, oc] with the weights and (bias, multiplier) pairs of layer d[o:]."""
-    in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, pad, shift1, shift2, w_at, q_at = d[o + 1 : o + 14]
+    """One layer of the backbone: x [h, w, c] to y [oh, ow, oc] with the weights and (bias, multiplier) pairs of layer d[o:].
+
+    KERNEL is the height of the kernel and KERNEL_W its width, 0 where they are equal; a side of 1 is not padded, so that a
+    conv1d is a kernel of (1, k) or (k, 1). With op DEPTHWISE2D output channel k sees input channel k only.
+    """
+    in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, stride, pad, shift1, shift2, w_at, q_at, kernel_w = d[o + 1 : o + 15]
+    kernel_w = kernel_w or kernel_h
+    pad_h = pad if kernel_h > 1 else 0
+    pad_w = pad if kernel_w > 1 else 0
+    depthwise = d[o] == DEPTHWISE2D
+    run = 1 if depthwise else in_c
     half = 1 << (shift2 - 1)
     at = 0
     for oy in range(out_h):
         for ox in range(out_w):
             for oc in range(out_c):
                 acc = q[q_at + 2 * oc]
-                for ky in range(kernel):
-                    iy = oy * stride + ky - pad
+                for ky in range(kernel_h):
+                    iy = oy * stride + ky - pad_h
                     if not 0 <= iy < in_h:
                         continue
-                    for kx in range(kernel):
-                        ix = ox * stride + kx - pad
+                    for kx in range(kernel_w):
+                        ix = ox * stride + kx - pad_w
                         if not 0 <= ix < in_w:
                             continue
-                        xa = (iy * in_w + ix) * in_c
-                        wa = w_at + ((oc * kernel + ky) * kernel + kx) * in_c
-                        for c in range(in_c):
+                        xa = (iy * in_w + ix) * in_c + (oc if depthwise else 0)
+                        wa = w_at + ((oc * kernel_h + ky) * kernel_w + kx) * run
+                        for c in range(run):
                             acc += ((x[xa + c] ^ 128) - 128) * ((w[wa + c] ^ 128) - 128)
                 acc >>= shift1
                 acc = -E_ONE if acc < -E_ONE else E_ONE - 1 if acc >= E_ONE else acc

@@ -19,10 +19,12 @@ from ulab import numpy as np
 
 from shared.fixed import HIDDEN_SHIFT, W_FRAC, W_MAX, X_FRAC, Z_FRAC
 
+from .chain import forward, step, train
+
 try:
-    from .viper import accumulate, conv2d, distance, maxpool2d
+    from .viper import accumulate, conv2d, deal, distance, maxpool2d
 except (SyntaxError, ImportError):
-    from .plain import accumulate, conv2d, distance, maxpool2d
+    from .plain import accumulate, conv2d, deal, distance, maxpool2d
 
 OLDEST = (6, 0, 4)  # dot of earlier releases writes behind its result
 

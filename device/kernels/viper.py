@@ -8,6 +8,7 @@ import micropython
 
 from shared.fixed import EXP2
 
+from .chain import forward, step, train
 from .plain import ONE, SCRATCH_BYTES, WEIGHT_BYTES, adopt, clear, export, vector, weights
 
 NAME = "viper"
@@ -22,45 +23,60 @@ def conv2d(x: ptr8, w: ptr8, q: ptr32, y: ptr8, d: ptr32, o: int):
     out_h = int(d[o + 4])
     out_w = int(d[o + 5])
     out_c = int(d[o + 6])
-    kernel = int(d[o + 7])
+    kernel_h = int(d[o + 7])
     stride = int(d[o + 8])
-    pad = int(d[o + 9])
+    pad_h = int(d[o + 9])
+    kernel_w = int(d[o + 14])
+    if kernel_w == 0:
+        kernel_w = kernel_h
+    pad_w = pad_h
+    if kernel_h == 1:
+        pad_h = 0
+    if kernel_w == 1:
+        pad_w = 0
     shift1 = int(d[o + 10])
     shift2 = int(d[o + 11])
     w_at = int(d[o + 12])
     q_at = int(d[o + 13])
     half = 1 << (shift2 - 1)
-    row = kernel * in_c
+    run_c = in_c  # input channels that an output channel sees
+    skip = 1  # from one value of a row of the input to the next that it sees
+    own = 0  # 1 where it sees its own alone
+    if int(d[o]) == 3:
+        run_c = 1
+        skip = in_c
+        own = 1
+    row = kernel_w * run_c
     at = 0
     oy = 0
     while oy < out_h:
-        ky0 = pad - oy * stride
+        ky0 = pad_h - oy * stride
         if ky0 < 0:
             ky0 = 0
-        ky1 = in_h + pad - oy * stride
-        if ky1 > kernel:
-            ky1 = kernel
+        ky1 = in_h + pad_h - oy * stride
+        if ky1 > kernel_h:
+            ky1 = kernel_h
         ox = 0
         while ox < out_w:
-            kx0 = pad - ox * stride
+            kx0 = pad_w - ox * stride
             if kx0 < 0:
                 kx0 = 0
-            kx1 = in_w + pad - ox * stride
-            if kx1 > kernel:
-                kx1 = kernel
+            kx1 = in_w + pad_w - ox * stride
+            if kx1 > kernel_w:
+                kx1 = kernel_w
             run = (kx1 - kx0) * in_c
-            x0 = ((oy * stride - pad) * in_w + ox * stride + kx0 - pad) * in_c
+            x0 = ((oy * stride - pad_h) * in_w + ox * stride + kx0 - pad_w) * in_c
             oc = 0
             while oc < out_c:
                 acc = (int(q[q_at + 2 * oc]) ^ m) - m
                 ky = ky0
                 while ky < ky1:
-                    xa = x0 + ky * in_w * in_c
-                    wa = w_at + (oc * kernel + ky) * row + kx0 * in_c
+                    xa = x0 + ky * in_w * in_c + oc * own
+                    wa = w_at + (oc * kernel_h + ky) * row + kx0 * run_c
                     end = xa + run
                     while xa < end:
                         acc += ((int(x[xa]) ^ 128) - 128) * ((int(w[wa]) ^ 128) - 128)
-                        xa += 1
+                        xa += skip
                         wa += 1
                     ky += 1
                 acc = acc >> shift1
@@ -250,3 +266,46 @@ def accumulate(x: ptr8, xo: int, n: int, sums: ptr32):
     while j < n:
         sums[j] = int(sums[j]) + ((int(x[xo + j]) ^ 128) - 128)
         j += 1
+
+
+@micropython.viper
+def _deal(
+    order: ptr32, cursor: ptr32, counts: ptr32, n: int, known: int, per_class: int, inputs: int, rule: int, x: int
+) -> int:
+    every = rule & 255
+    last = rule >> 8
+    k = n - 1
+    while k > 0:
+        x ^= (x << 7) & 0xFFFF
+        x ^= x >> 9
+        x ^= (x << 8) & 0xFFFF
+        j = 2 * (x % (k + 1))
+        c = int(order[2 * k])
+        order[2 * k] = order[j]
+        order[j] = c
+        k -= 1
+    k = 0
+    while k < 2 * n:
+        c = int(order[k])
+        i = int(cursor[c])
+        if i % every == last:
+            i += 1
+        if i >= int(counts[c]):
+            i = 0
+        cursor[c] = i + 1
+        if c < known:
+            order[k + 1] = (c * per_class + i) * inputs
+        else:
+            order[k + 1] = 0 - 1 - i * inputs
+        k += 2
+    return x
+
+
+def deal(order, cursor, counts, n, known, per_class, inputs, every, last, x):
+    return _deal(order, cursor, counts, n, known, per_class, inputs, every | last << 8, x)
+
+
+try:
+    from .thumb import back, conv2d, dense, forward, softmax, step, train, update
+except (SyntaxError, ImportError, ValueError):
+    pass  # not a Cortex-M

@@ -1,3 +1,5 @@
 """tinycl: continual learning on microcontrollers, distilled on the host, learned on the board."""
 
-__version__ = "0.1.0"
+from tinycl.shared import wire
+
+__version__ = wire.RELEASE

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from tinycl.link.client import Client
 from tinycl.link.link import Event
 from tinycl.model.backbone import IntegerBackbone
 from tinycl.model.export import Settings
-from tinycl.progress import Update, console, stage
+from tinycl.progress import Update, console, follow, stage
 from tinycl.shared import plan
 from tinycl.shared.blob import RUNG_INTS, Blob
 
@@ -168,7 +167,8 @@ class _Session:
             x = pipeline.new_samples(data, self.order[known], self.demo.samples, self.demo.seed)
             events: list[Event] = []
             with stage(f"enrolling '{name}', {len(x)} samples") as update:
-                summary = client.enrol(name, x, _watch(self.demo.settings, update, events))
+                epochs = self.demo.settings.epochs + self.demo.settings.refit_epochs
+                summary = client.enrol(name, x, follow(update, events, epochs))
             status = client.status()
             step = {
                 "class": name,
@@ -243,26 +243,6 @@ class _Session:
             shown = f"{100 * row['accuracy']:.1f}", f"{100 * row['base_accuracy']:.1f}"
             table.add_row(name, *shown, *cells, str(row.get("rung", 0)))
         console.print(table)
-
-
-def _watch(settings: Settings, update: Update, events: list[Event]) -> Callable[[Event], None]:
-    """A listener that keeps the board's events, and shows a bar of epochs and a line where the model grows."""
-
-    def listen(event: Event) -> None:
-        events.append(event)
-        if event["t"] == "epoch":
-            done = sum(e["t"] == "epoch" for e in events)
-            update(done, max(done, settings.epochs + settings.refit_epochs))
-        elif event["t"] == "grow":
-            console.print(
-                f"validation {100 * event['val']:.0f} % is under the target of {100 * event['target']:.0f} %: "
-                f"trying rung {event['to']}"
-            )
-        elif event["t"] == "grown":
-            verdict = "kept" if event["accepted"] else "the old model comes back"
-            console.print(f"rung {event['to']}: {100 * event['before']:.0f} % -> {100 * event['after']:.0f} %, {verdict}")
-
-    return listen
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:

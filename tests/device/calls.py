@@ -6,18 +6,11 @@
 from array import array
 from binascii import hexlify, unhexlify
 
-from learner import Learner
+from kernels import chain
 
 from shared.fixed import E_FRAC, W_FRAC, Z_FRAC
 
 FRAC = {"w": W_FRAC, "z": Z_FRAC, "e": E_FRAC}
-
-
-class Head:
-    """The part of a learner that trains: its forward and step, on buffers from a test."""
-
-    forward = Learner.forward
-    step = Learner.step
 
 
 def load(code, text, kernels):
@@ -42,20 +35,30 @@ def save(code, buffer, kernels):
     return hexlify(kernels.export(buffer, 0, len(buffer)) if code == "w" else buffer).decode()
 
 
-def train(kernels, head, hidden, logits, errors, hidden_errors, features, latents, labels, inputs, units, classes, shift):
-    """One step of the learner for each label, on the latent rows in their order, again and again from the first."""
-    h = Head()
-    h.kernels = kernels
-    h.head, h.hidden, h.logits, h.errors, h.hidden_errors, h.features = head, hidden, logits, errors, hidden_errors, features
-    h.n = h.inputs = inputs
-    h.h = units
-    h.w_stride = 1 + inputs + units
-    h.u_stride = h.h_col = 1 + inputs
+def model(kernels, head, hidden, logits, errors, hidden_errors, features, inputs, units, most_inputs, most_units):
+    """A model as a learner makes it, on buffers from a test."""
+    scratch = array("i", bytes(4 * most_inputs))
+    made = chain.model(kernels, head, hidden, logits, errors, hidden_errors, features, scratch, most_inputs, most_units)
+    made[1][chain.INPUTS] = inputs
+    made[1][chain.UNITS] = units
+    return made
+
+
+def train(kernels, head, hidden, logits, errors, hidden_errors, features, latents, labels, *numbers):
+    """One step for each label, on the latent rows in their order, again and again from the first.
+    numbers: inputs, units, most_inputs, most_units, shift, classes."""
+    made = model(kernels, head, hidden, logits, errors, hidden_errors, features, *numbers[:4])
     loss = 0
     for k in range(len(labels)):
-        xo = k * inputs % len(latents)
-        loss += h.step(latents, xo, labels[k], shift, classes)
+        xo = k * numbers[0] % (len(latents) // numbers[0] * numbers[0])
+        loss += kernels.step(made, latents, xo, labels[k], *numbers[4:])
     return loss
+
+
+def forward(kernels, head, hidden, logits, errors, hidden_errors, features, latents, *numbers):
+    """The class for one latent row. numbers: inputs, units, most_inputs, most_units, xo, classes."""
+    made = model(kernels, head, hidden, logits, errors, hidden_errors, features, *numbers[:4])
+    return kernels.forward(made, latents, *numbers[4:])
 
 
 def run(kernels, buffers, calls):
@@ -66,6 +69,8 @@ def run(kernels, buffers, calls):
         arguments = [made[int(a[1:])] if isinstance(a, str) else a for a in call[1:]]
         if call[0] == "train":
             returned.append(train(kernels, *arguments))
+        elif call[0] == "forward":
+            returned.append(forward(kernels, *arguments))
         else:
             returned.append(getattr(kernels, call[0])(*arguments))
     return [save(buffers[i][0], made[i], kernels) for i in range(len(made))], returned

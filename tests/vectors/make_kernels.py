@@ -25,6 +25,8 @@ def text() -> str:
     """The file."""
     cases = []
     for make in kernel_cases.KERNELS:
+        if make is kernel_cases.wide_conv2d:  # never that small
+            continue
         seed = 0
         found = 0
         while found < CASES:

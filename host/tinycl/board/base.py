@@ -43,8 +43,8 @@ class Board(ABC):
         """Names of the boards of this kind that can be used here and now."""
 
     @abstractmethod
-    def deploy(self, contents: dict[str, bytes]) -> None:
-        """Puts files on the board's flash, by path."""
+    def deploy(self) -> None:
+        """Sees to it that the runtime is on the board's flash; nothing to do for a board that somebody else deployed to."""
 
     @abstractmethod
     def start(self) -> None:
@@ -60,7 +60,7 @@ class Board(ABC):
 
     def __enter__(self) -> "Board":
         try:
-            self.deploy(runtime())
+            self.deploy()
             self.start()
             self.connect()
         except BaseException:

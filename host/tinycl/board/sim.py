@@ -1,21 +1,24 @@
-"""The `sim` board: real MicroPython (the unix port) running the runtime unchanged behind a pseudo-terminal, which the host
-opens with pyserial like any port. Needs a POSIX system and a MicroPython of 1.24 or newer."""
+"""The `sim` board: real MicroPython (the unix port) running the runtime unchanged, at the end of a simulated cable which the
+host opens with pyserial like any port. Like a board it has a REPL behind the runtime, and starts over when its program ends.
+Needs a POSIX system and a MicroPython of 1.24 or newer."""
 
-import fcntl
+import contextlib
 import os
-import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import tty
+import termios
 import uuid
 from pathlib import Path
 
 import serial
 
-from tinycl.board.base import Board, BoardError
+from tinycl.board.base import Board, BoardError, runtime
+from tinycl.board.cable import Cable, Way
+from tinycl.board.reaper import reaper
 from tinycl.link.errors import LinkError
 
 OLDEST = (1, 24)
@@ -57,8 +60,8 @@ def find_micropython(path: str | None = None) -> str:
 class SimBoard(Board):
     """A simulated board with its flash in `flash` (kept), or in a temporary folder (removed when it closes).
 
-    heap_bytes: the board's heap; kernels: a name, or "" for the best; blocking: stdin that waits for every byte asked
-    for, as on rp2 and esp32.
+    heap_bytes: the board's heap; kernels: a name, or "" for the best. baud and ring_bytes make its line a UART of that rate
+    whose ring holds so much (0: USB); reset_on_open: it starts over where a host opens its port, as many an ESP32 does (Linux).
     """
 
     name = "sim"
@@ -69,19 +72,23 @@ class SimBoard(Board):
         heap_bytes: int = HEAP_BYTES,
         kernels: str = "",
         flash: Path | None = None,
-        blocking: bool = False,
+        baud: int = 0,
+        ring_bytes: int = 0,
+        reset_on_open: bool = False,
     ):
         self.micropython = find_micropython(micropython)
         self.heap_bytes = heap_bytes
         self.kernels = kernels
-        self.blocking = blocking
+        self.baud = baud
+        self.ring_bytes = ring_bytes
+        self.reset_on_open = reset_on_open
         self.own_flash = flash is None
         self.flash = flash or Path()  # a temporary one is made by deploy
         self.temporary: tempfile.TemporaryDirectory[str] | None = None
         self.process: subprocess.Popen[bytes] | None = None
+        self.cable: Cable | None = None
         self.port: serial.Serial | None = None
-        self.slave = -1
-        self.tty = ""
+        self.resetting = False
 
     @classmethod
     def find(cls) -> list[str]:
@@ -91,50 +98,113 @@ class SimBoard(Board):
             return []
         return [cls.name]
 
-    def deploy(self, contents: dict[str, bytes]) -> None:
+    @property
+    def tty(self) -> str:
+        """The path that a host opens, while the board is plugged in."""
+        assert self.cable is not None
+        return self.cable.tty
+
+    @property
+    def plugged(self) -> bool:
+        """Power is on and the cable is in."""
+        return self.cable is not None and self.cable.alive
+
+    def deploy(self, contents: dict[str, bytes] | None = None) -> None:
+        """Puts files on the flash, by path; the runtime where none are given."""
         if self.own_flash and not self.temporary:
             self.temporary = tempfile.TemporaryDirectory(prefix="tinycl-sim-", ignore_cleanup_errors=True)
             self.flash = Path(self.temporary.name)
-        for path, data in contents.items():
+        for path, data in (runtime() if contents is None else contents).items():
             target = self.flash / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         board_id = self.flash / "board-id"
         if not board_id.exists():
+            board_id.parent.mkdir(parents=True, exist_ok=True)
             board_id.write_text("sim-" + uuid.uuid4().hex[:12])
 
     def start(self) -> None:
         self.stop()
-        master, self.slave = pty.openpty()
-        tty.setraw(self.slave)
-        self.tty = os.ttyname(self.slave)
-        if not self.blocking:
-            fcntl.fcntl(master, fcntl.F_SETFL, fcntl.fcntl(master, fcntl.F_GETFL) | os.O_NONBLOCK)
-        with open(self.flash / "stderr.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [self.micropython, "-X", f"heapsize={self.heap_bytes}", "main.py", self.kernels],
-                stdin=master,
-                stdout=master,
-                stderr=log,
-                cwd=self.flash,
-                start_new_session=True,  # Ctrl-C is for the host, which tells the board in its own words
-            )
-        os.close(master)
+        to_board, to_host = self.ways()
+        self.cable = Cable(
+            to_board, to_host, self.ring_bytes, self._interrupt, self._opened if self.reset_on_open else None, self._ended
+        )
+        self.cable.exit_fd = self._spawn()
+        self.cable.start()
+
+    def ways(self) -> tuple[Way, Way]:
+        """The directions of its cable: to the board, to the host."""
+        return Way(self.baud / 10), Way(self.baud / 10)
+
+    def _spawn(self) -> int:
+        """Power on: its program runs, and the REPL behind it; returns a file descriptor that ends with it."""
+        assert self.cable is not None
+        alive, held = os.pipe()
+        # Reads wait for every byte asked for, as on rp2 and esp32; writes take what there is room for.
+        stdin = os.open(self.cable.board_tty, os.O_RDWR | os.O_NOCTTY)
+        stdout = os.open(self.cable.board_tty, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            with open(self.flash / "stderr.log", "wb") as log:
+                self.process = subprocess.Popen(
+                    [self.micropython, "-i", "-X", f"heapsize={self.heap_bytes}", "main.py", self.kernels],
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=log,
+                    cwd=self.flash,
+                    pass_fds=(held,),
+                    start_new_session=True,  # Ctrl-C is for the host, which tells the board in its own words
+                )
+        finally:
+            for fd in (stdin, stdout, held):
+                os.close(fd)
+        reaper.watch(self.process.pid)
+        return alive
+
+    def _ended(self) -> int:
+        """The board's program has ended: by itself it was a reset, and it starts over; killed, it lost its power."""
+        assert self.process is not None and self.cable is not None
+        status = self.process.wait()
+        reaper.forget(self.process.pid)
+        if status != 0 and not self.resetting:
+            return -1
+        self.resetting = False
+        termios.tcflush(self.cable.board_fd, termios.TCIFLUSH)
+        return self._spawn()
+
+    def reset(self) -> None:
+        """As by its reset button: the program starts over, the cable stays."""
+        assert self.process is not None
+        self.resetting = True
+        self.process.kill()
+
+    def _opened(self) -> None:
+        """A host opened the port of an ESP32 whose reset hangs on the port's lines; its ROM prints something."""
+        assert self.cable is not None
+        self.cable.to_host.put(b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n")
+        self.reset()
+
+    def _interrupt(self) -> bool:
+        """Ctrl-C, where the board listens for it (micropython.kbd_intr); Linux tells whether it does."""
+        assert self.process is not None
+        with contextlib.suppress(OSError, StopIteration, ProcessLookupError):
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
+            if caught >> (signal.SIGINT - 1) & 1:
+                self.process.send_signal(signal.SIGINT)
+                return True
+        return False
 
     def connect(self) -> None:
         try:
             super().connect()
         except LinkError as e:
-            assert self.process is not None
-            try:
-                self.process.wait(1)  # its end of the line may vanish a moment before it does
-            except subprocess.TimeoutExpired:
-                raise e from None
-            said = (self.flash / "stderr.log").read_text(errors="replace").strip().splitlines() or ["no message"]
-            raise BoardError(
-                f"the board's program ended with status {self.process.returncode} ({said[-1]}) in {self.heap_bytes:,} "
-                "bytes of heap: give it more with --heap-kb, or see whether another MicroPython does better"
-            ) from e
+            said = (self.flash / "stderr.log").read_text(errors="replace").strip().splitlines()
+            if said:
+                raise BoardError(
+                    f"the board's program ended ({said[-1]}) in {self.heap_bytes:,} bytes of heap: give it more with "
+                    "--heap-kb, or see whether another MicroPython does better"
+                ) from e
+            raise
         hello = self.link.board
         if self.kernels and hello["kernels"] != self.kernels:
             why = hello["refused"].get(self.kernels, "there is no implementation of that name")
@@ -143,21 +213,35 @@ class SimBoard(Board):
             )
 
     def open_port(self) -> serial.Serial:
+        if self.port:
+            self.port.close()
         self.port = serial.Serial(self.tty, exclusive=True)
         return self.port
+
+    def hang(self) -> None:
+        """The board stands still, with its cable in and its memory kept, until `go_on`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Pulls the plug: the process ends where it is, the flash stays as it was."""
         if self.port:
             self.port.close()
             self.port = None
+        if self.cable:
+            self.cable.hang_up()
+            if self.cable.exit_fd >= 0:
+                os.close(self.cable.exit_fd)
+            self.cable = None
         if self.process:
             self.process.kill()
             self.process.wait()
+            reaper.forget(self.process.pid)
             self.process = None
-        if self.slave >= 0:
-            os.close(self.slave)
-            self.slave = -1
 
     def close(self) -> None:
         self.stop()

@@ -5,12 +5,16 @@ shared/fixed.py. Weights, logits and errors are NumPy arrays of int32; other buf
 (bytearray, array, NumPy array). Offsets count items.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from tinycl.shared import fixed as f
 
 NAME = "numpy"
 WEIGHT_BYTES = 4
+DEPTHWISE2D = 3
 ONE = f.E_ONE
 _EXP2 = np.array(f.EXP2, np.int64)
 
@@ -53,15 +57,19 @@ def _word(v: np.ndarray) -> np.ndarray:
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, q: np.ndarray, y: np.ndarray, d: np.ndarray, o: int) -> None:
-    """One layer, x [h, w, c] to y [oh, ow, oc] (0..127), as layer d[o:] says (shared/blob.py, LAYR)."""
-    in_h, in_w, in_c, out_h, out_w, out_c, k, stride, pad, shift1, shift2, w_at, q_at = (int(v) for v in d[o + 1 : o + 14])
-    image = np.zeros((in_h + 2 * pad, in_w + 2 * pad, in_c), np.int64)
-    image[pad : pad + in_h, pad : pad + in_w] = _int8(x, 0, in_h * in_w * in_c).reshape(in_h, in_w, in_c)
-    kernels = _int8(w, w_at, out_c * k * k * in_c).reshape(out_c, k, k, in_c)
-    windows = np.lib.stride_tricks.sliding_window_view(image, (k, k), axis=(0, 1))[::stride, ::stride][:out_h, :out_w]
+    """One layer, x [h, w, c] to y [oh, ow, oc] (0..127), as layer d[o:] says (shared/blob.py, LAYR; kernels/plain.py)."""
+    in_h, in_w, in_c, out_h, out_w, out_c, kh, stride, pad, shift1, shift2, w_at, q_at, kw = (int(v) for v in d[o + 1 : o + 15])
+    kw = kw or kh
+    ph, pw = pad if kh > 1 else 0, pad if kw > 1 else 0
+    depthwise = d[o] == DEPTHWISE2D
+    image = np.zeros((in_h + 2 * ph, in_w + 2 * pw, in_c), np.int64)
+    image[ph : ph + in_h, pw : pw + in_w] = _int8(x, 0, in_h * in_w * in_c).reshape(in_h, in_w, in_c)
+    seen = 1 if depthwise else in_c
+    kernels = _int8(w, w_at, out_c * kh * kw * seen).reshape(out_c, kh, kw, seen)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (kh, kw), axis=(0, 1))[::stride, ::stride][:out_h, :out_w]
     bias, mult = np.frombuffer(q, np.int32)[q_at : q_at + 2 * out_c].astype(np.int64).reshape(out_c, 2).T
-    acc = _word(np.einsum("hwcij,oijc->hwo", windows, kernels) + bias).astype(np.int64)
-    t = np.clip(acc >> shift1, -f.E_ONE, f.E_ONE - 1)
+    acc = np.einsum("hwoij,oijc->hwo" if depthwise else "hwcij,oijc->hwo", windows, kernels)
+    t = np.clip(_word(acc + bias).astype(np.int64) >> shift1, -f.E_ONE, f.E_ONE - 1)
     v = _word(t * mult + (1 << (shift2 - 1))).astype(np.int64) >> shift2
     np.frombuffer(y, np.int8)[: v.size] = np.clip(v, 0, 127).reshape(-1)
 
@@ -117,3 +125,73 @@ def distance(a: np.ndarray, ao: int, b: np.ndarray, bo: int, n: int) -> int:
 def accumulate(x: np.ndarray, xo: int, n: int, sums: np.ndarray) -> None:
     """sums += x."""
     np.frombuffer(sums, np.int32)[:n] += _int8(x, xo, n).astype(np.int32)
+
+
+def forward(model: Sequence[Any], x: np.ndarray, xo: int, classes: int) -> int:
+    """A head's logits, hidden units and, in errors, probabilities for the latent row x[xo:]; returns the best class.
+
+    model: (kernels, dims, head, hidden, logits, errors, hidden errors, features, …) as device/kernels/chain.py makes it.
+    """
+    _, dims, head, hidden, z, e, g, features = model[:8]
+    inputs, units, most = (int(v) for v in dims[:3])
+    stride = 1 + most + int(dims[3])
+    dense(head, stride, classes, 1, x, xo, inputs, z)
+    if units:
+        dense(hidden, 1 + most, units, 1, x, xo, inputs, g)
+        relu(g, units, features, most)
+        dense(head, stride, classes, 1 + most, features, most, units, z)
+    softmax(z, classes, e)
+    return int(np.argmax(z[:classes]))
+
+
+def step(model: Sequence[Any], x: np.ndarray, xo: int, label: int, shift: int, classes: int) -> int:
+    """One step of stochastic gradient descent on the latent row x[xo:]; returns 1 - p(label) at E_FRAC."""
+    forward(model, x, xo, classes)
+    _, dims, head, hidden, _, e, g, features = model[:8]
+    inputs, units, most = (int(v) for v in dims[:3])
+    stride = 1 + most + int(dims[3])
+    e[label] -= ONE
+    if units:
+        back(head, stride, classes, 1 + most, units, e, features, most, g)
+        update(head, stride, classes, 1 + most, features, most, units, e, shift)
+        update(hidden, 1 + most, units, 1, x, xo, inputs, g, shift)
+    update(head, stride, classes, 1, x, xo, inputs, e, shift)
+    return -int(e[label])
+
+
+def train(model: Sequence[Any], x: np.ndarray, stage: np.ndarray, order: np.ndarray, n: int, shift: int, classes: int) -> int:
+    """n steps in the order of pairs (label, first byte of its latent row in x, or ~first byte in stage); the sum of losses."""
+    loss = 0
+    for label, xo in np.asarray(order[: 2 * n]).reshape(n, 2).tolist():
+        loss += step(model, x, xo, label, shift, classes) if xo >= 0 else step(model, stage, ~xo, label, shift, classes)
+    return loss
+
+
+def deal(
+    order: np.ndarray,
+    cursor: np.ndarray,
+    counts: np.ndarray,
+    n: int,
+    known: int,
+    per_class: int,
+    inputs: int,
+    every: int,
+    last: int,
+    x: int,
+) -> int:
+    """The samples of one round over n classes into order; returns the random state that follows (device/kernels/chain.py)."""
+    turns = [int(c) for c in order[: 2 * n : 2]]
+    for k in reversed(range(1, n)):
+        x ^= x << 7 & 0xFFFF
+        x ^= x >> 9
+        x ^= x << 8 & 0xFFFF
+        j = x % (k + 1)
+        turns[k], turns[j] = turns[j], turns[k]
+    for k, c in enumerate(turns):
+        i = int(cursor[c])
+        i += i % every == last
+        i = 0 if i >= counts[c] else i
+        cursor[c] = i + 1
+        order[2 * k] = c
+        order[2 * k + 1] = (c * per_class + i) * inputs if c < known else ~(i * inputs)
+    return x

@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 
 from tinycl.errors import SampleError, UnknownClass
-from tinycl.link.errors import BoardRefused, BoardSilent, LinkError
+from tinycl.learned import Learned
+from tinycl.link import link as link_module
+from tinycl.link.errors import BoardRefused, BoardReset, BoardSilent, LinkError
 from tinycl.link.link import Event, Link
 from tinycl.shared import wire
 from tinycl.shared.errors import TinyclError
 
 TRAIN_SILENCE_S = 10.0  # a training board says `alive` every half second; a collection may take its time
+MIN_BLOCK_BYTES = 64
+PULL_BYTES = 2048  # of a learned state in one answer
+MAX_STATE_BYTES = 4 << 20
+LEAST_PIECE_BYTES = 64  # of a learned state in one answer, but for the last
+MAX_CLASSES = 256  # a class number is one byte
+LOADING_SILENCE_S = 10.0  # a board that reads a large file back says `alive` too
 
 
 class Client:
@@ -26,16 +34,20 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """Memory, counters, rung, digest (see WIRE.md)."""
-        return self.link.request_json(wire.STATUS)
+        return self.link.request_object(wire.STATUS)
 
     def classes(self) -> dict[str, int]:
         """Names of the classes the board knows, in the order of its numbers, each with its replay samples."""
         found: dict[str, int] = {}
         while True:
             page = self.link.request_json(wire.CLASSES, bytes([len(found)]))
-            found.update(page)
+            before = len(found)
+            with _as_expected("a page of classes"):
+                found.update((str(name), int(count)) for name, count in page)
             if len(page) < 16:
                 return found
+            if len(found) != before + 16 or len(found) >= MAX_CLASSES:
+                raise LinkError(f"the board tells {len(found)} classes and no end of them: update its agent")
 
     def class_number(self, name: str) -> int:
         """The number that predictions give to a class of this name; UnknownClass where the board has none."""
@@ -59,31 +71,41 @@ class Client:
         """Sends a blob to the board's flash and has it read back; the active one stays."""
         try:
             self._upload(blob, progress)
-        except BoardSilent:  # once more from the last good block
+        except (BoardSilent, BoardReset):  # once more from the last good block
             self.link.hello()
             self._upload(blob, progress)
 
     def activate(self, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
         """Makes the uploaded blob the active one; returns the board's summary."""
         self._format = None
-        return self.link.request_json(wire.ACTIVATE, on_event=on_event, silence_s=TRAIN_SILENCE_S)
+        return self._job(wire.ACTIVATE, on_event=on_event)
 
     def _upload(self, blob: bytes, progress: Callable[[int, int], None] | None) -> None:
-        start = self.link.request(wire.OBJECT_OPEN, struct.pack("<II", len(blob), crc32(blob)))
-        block, at = struct.unpack("<II", start)
+        block, at = self._open_upload(blob)
         while at < len(blob):
             end = min(at + block, len(blob))
-            pieces = [
-                (wire.OBJECT_DATA, struct.pack("<I", i) + blob[i : min(i + self._chunk(4), end)])
-                for i in range(at, end, self._chunk(4))
-            ]
-            # The answer to the last piece is the credit for the next block: flash was written in between.
-            for _ in self.link.stream(pieces):
+            # Two frames fill the window: one is under way while the other is answered. The answer to a block's last piece is
+            # the credit for the next block: flash was written in between.
+            pieces = wire.pieces(blob[at:end], self.link.window // 2)
+            for _ in self.link.stream((wire.OBJECT_DATA, piece) for piece in pieces):
                 pass
             at = end
             if progress:
                 progress(at, len(blob))
-        self.link.request(wire.OBJECT_CLOSE)
+        self.link.request(wire.OBJECT_CLOSE, silence_s=LOADING_SILENCE_S)
+
+    def _open_upload(self, blob: bytes) -> tuple[int, int]:
+        """(bytes of a block, offset to go on from): what the board has of it is taken only if it is the same."""
+        for afresh in (0, 1):
+            answer = self.link.request(
+                wire.OBJECT_OPEN, struct.pack("<IIB", len(blob), crc32(blob), afresh), silence_s=LOADING_SILENCE_S
+            )
+            block, at, crc = _unpack("<III", answer)
+            if not MIN_BLOCK_BYTES <= block <= wire.MAX_BODY * 64:
+                raise LinkError(f"the board announces blocks of {block} bytes: update its agent")
+            if at <= len(blob) and crc == crc32(blob[:at]):
+                return block, at
+        raise LinkError(f"the board goes on at byte {at} with other bytes before it: format its flash, or reset it")
 
     def enrol(
         self,
@@ -116,13 +138,73 @@ class Client:
 
     def _send_samples(self, x: np.ndarray) -> int:
         have = 0
-        for part in self._parts(x):  # one at a time: the board writes each to flash before it answers
-            have = struct.unpack("<H", self.link.request(wire.ENROL_DATA, part))[0]
+        for part in wire.pieces(x.tobytes(), self.link.window):  # one at a time: the board writes each before it answers
+            have = _unpack("<H", self.link.request(wire.ENROL_DATA, part))[0]
         return have
 
     def train(self, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
         """Has the board train on what was sent; returns its summary."""
-        return self.link.request_json(wire.TRAIN, on_event=on_event, silence_s=TRAIN_SILENCE_S)
+        return self._job(wire.TRAIN, on_event=on_event)
+
+    def _job(self, kind: int, payload: bytes = b"", on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
+        """A request that the board works on for as long as JOB_S, telling events meanwhile; its summary."""
+        return self.link.request_object(kind, payload, on_event=on_event, silence_s=TRAIN_SILENCE_S, most_s=link_module.JOB_S)
+
+    # what is known
+
+    def forget(self, name: str) -> dict[str, Any]:
+        """Takes a class out of the board's model and memory; the others keep their logits."""
+        if not name:
+            raise UnknownClass("a class without a name cannot be forgotten: name one, or call start_over")
+        return self._job(wire.FORGET, name.encode())
+
+    def start_over(self) -> dict[str, Any]:
+        """Takes the board back to the base classes of its blob."""
+        return self._job(wire.FORGET)
+
+    def rename(self, old: str, new: str) -> dict[str, Any]:
+        """Gives a class another name."""
+        first = old.encode()
+        return self._job(wire.RENAME, bytes([min(len(first), 255)]) + first + new.encode())
+
+    def pull(self, progress: Callable[[int, int], None] | None = None) -> bytes:
+        """Everything that the board has learned, as one portable file (shared/STATE.md), verified."""
+        state = self._read_state(0)
+        parsed = Learned.head(state)
+        enrolled = [uid for _, _, uid, _ in parsed.classes if uid]
+        for done, uid in enumerate(enrolled):
+            if progress:
+                progress(done, len(enrolled))
+            state += self._read_state(uid)
+            if len(state) > MAX_STATE_BYTES:
+                raise LinkError(
+                    f"{len(state)} bytes of state are over the limit of {MAX_STATE_BYTES}: update the board's agent"
+                )
+        return Learned(state).data
+
+    def _read_state(self, uid: int) -> bytes:
+        data = b""
+        while True:
+            # an answer is escaped too, but the host takes any length
+            answer = self.link.request(wire.STATE_READ, struct.pack("<HIH", uid, len(data), PULL_BYTES))
+            [size] = _unpack("<I", answer[:4])
+            if size > MAX_STATE_BYTES or len(answer) - 4 < min(LEAST_PIECE_BYTES, size - len(data)):
+                raise LinkError(f"the board sends {len(answer) - 4} of {size} bytes of state: reset it, then pull again")
+            data += answer[4:]
+            if len(data) >= size:
+                return data
+
+    def push(self, learned: bytes, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Has the board take over a portable file in place of what it has learned; its predictions are then those of the
+        board that the file came from, to the bit. On any failure the board keeps what it has."""
+        Learned(learned)
+        self.upload(learned, progress)
+        return self._job(wire.ADOPT)
+
+    def watch(self, period_s: float) -> bool:
+        """From now on the board tells its metrics that often (0: no more), and what its sensor shows; True if it has one."""
+        answer = self.link.request_object(wire.WATCH, struct.pack("<H", min(round(1000 * period_s), 65535)))
+        return bool(answer.get("sensor"))
 
     def abort(self) -> None:
         """Calls off an enrolment or a training; the last good state is back."""
@@ -133,7 +215,8 @@ class Client:
         self.check_samples(x)
         self.link.request(wire.PREDICT_OPEN)
         out = bytearray()
-        for answer in self.link.stream((wire.PREDICT_DATA, part) for part in self._parts(x)):
+        pieces = wire.pieces(x.tobytes(), self.link.window // 2)
+        for answer in self.link.stream((wire.PREDICT_DATA, part) for part in pieces):
             out += answer
             if progress:
                 progress(len(out) // 2, len(x))
@@ -149,7 +232,9 @@ class Client:
         blob = self._format[1]
         if "sample" not in blob:
             return
-        shape, low, high = tuple(blob["sample"]), blob["q_low"], blob["q_high"]
+        with _as_expected("its blob's format"):
+            shape = tuple(int(n) for n in blob["sample"])
+            low, high = int(blob["q_low"]), int(blob["q_high"])
         if x.dtype != np.int8:
             raise SampleError(f"samples of type {x.dtype}, the blob takes int8, {low} to {high}: use tinycl.data.to_int8")
         if x.shape[1:] != shape or x.ndim != 4 or not len(x):
@@ -158,10 +243,19 @@ class Client:
         if x.min() < low or x.max() > high:
             raise SampleError(f"values from {x.min()} to {x.max()}, the blob takes {low} to {high}: rescale the samples")
 
-    def _parts(self, x: np.ndarray) -> Iterator[bytes]:
-        data = x.tobytes()
-        for at in range(0, len(data), self._chunk(0)):
-            yield data[at : at + self._chunk(0)]
 
-    def _chunk(self, used: int) -> int:
-        return wire.max_payload(self.link.window) - used
+@contextlib.contextmanager
+def _as_expected(what: str) -> Iterator[None]:
+    """JSON of any other shape than WIRE.md says is a LinkError."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, OverflowError) as e:
+        raise LinkError(
+            f"the board tells {what} in a way that this host does not know ({e}): update the older of the two"
+        ) from e
+
+
+def _unpack(layout: str, answer: bytes) -> tuple[Any, ...]:
+    if len(answer) != struct.calcsize(layout):
+        raise LinkError(f"an answer of {len(answer)} bytes, expected are {struct.calcsize(layout)}: update the board's agent")
+    return struct.unpack(layout, answer)

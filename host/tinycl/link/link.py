@@ -1,6 +1,7 @@
 """The host's end of the serial line: requests in sequence, several in flight inside the board's window, repeated where
 lost, every wait with a deadline. Depends on pyserial for the port and on shared/wire.py for the frames; see WIRE.md."""
 
+import contextlib
 import json
 import random
 import time
@@ -23,9 +24,12 @@ except ImportError:  # not a POSIX system
     pass
 
 RETRY_S = 0.5  # the oldest unanswered request is repeated after this long without a frame
-SILENCE_S = 5.0  # no frame at all for this long is a failure
+SILENCE_S = 5.0  # neither an answer nor an event for this long is a failure
 LOADING_S = 60.0  # a board that loads its state says `alive`, and has this long until it answers HELLO or ABORT
+ANSWER_S = 60.0  # no request but a job may take longer, whatever the board tells meanwhile
+JOB_S = 1800.0  # nor may a job: the longest training measured, plain kernels on a slow chip, takes minutes
 FIRST_WINDOW_BYTES = 64  # what any board can take before its HELLO has told more
+OWN_ACCORD = ("metrics", "prediction", "sensor")  # events that no request waits for
 MAX_FILLER_BYTES = 2048
 MAX_LINE_BYTES = wire.HEAD_BYTES + wire.MAX_BODY
 
@@ -56,15 +60,19 @@ class Link:
 
     # sessions
 
-    def hello(self, deadline_s: float = SILENCE_S) -> dict[str, Any]:
-        """Starts a session; returns what the board says it is (see WIRE.md). Drops what a former session left open."""
+    def hello(self, deadline_s: float | None = None) -> dict[str, Any]:
+        """Starts a session; returns what the board says it is (see WIRE.md). Drops what a former session left open.
+        deadline_s: SILENCE_S where it is not given."""
+        deadline_s = SILENCE_S if deadline_s is None else deadline_s
         self._drain()
         self.events = -1
-        board = _json(self._ask(wire.HELLO, deadline_s))
-        if board.get("protocol") != wire.VERSION:
+        board = _object(self._ask(wire.HELLO, deadline_s, bytes([wire.VERSION]) + b"tinycl " + wire.RELEASE.encode()))
+        theirs = board.get("protocol")
+        if theirs != wire.VERSION:
+            older = isinstance(theirs, int) and theirs < wire.VERSION
             raise ProtocolMismatch(
-                f"the board (agent {board.get('agent')}) speaks protocol {board.get('protocol')}, this host {wire.VERSION}: "
-                "update the older of the two"
+                f"the board (agent {board.get('agent')}) speaks protocol {theirs}, this host (tinycl {wire.RELEASE}) speaks "
+                f"{wire.VERSION}: " + ("update the board with 'tinycl flash'" if older else "update tinycl on this computer")
             )
         window = board.get("window")
         if not isinstance(window, int) or not FIRST_WINDOW_BYTES <= window <= MAX_LINE_BYTES:
@@ -73,12 +81,29 @@ class Link:
         self.board = board
         return board
 
-    def recover(self, deadline_s: float = SILENCE_S) -> dict[str, Any]:
+    def recover(self, deadline_s: float | None = None) -> dict[str, Any]:
         """Back into step after a failure: abort what runs, drop what is on the line, say HELLO anew."""
+        deadline_s = SILENCE_S if deadline_s is None else deadline_s
         end = time.monotonic() + deadline_s
         self._drain()
         self._ask(wire.ABORT, deadline_s)
-        return self.hello(max(1.0, end - time.monotonic()))
+        return self.hello(max(2 * RETRY_S, end - time.monotonic()))
+
+    def close(self) -> None:
+        """Says that this host is done, so that Ctrl-C gets the board's REPL again. The port stays open."""
+        with contextlib.suppress(LinkError, *_GONE):
+            self._write(wire.encode(wire.BYE, 0))
+            end = time.monotonic() + RETRY_S
+            while getattr(self.port, "out_waiting", 0) and time.monotonic() < end:  # flush() has no deadline
+                time.sleep(0.01)
+
+    def listen(self, seconds: float, on_event: Callable[[Event], None] | None = None) -> None:
+        """Takes what the board tells of its own accord for so long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            frame = self._next_frame()
+            if frame and frame[0] == wire.EVENT:
+                self._event(frame[1], frame[2], on_event)
 
     # requests
 
@@ -87,29 +112,39 @@ class Link:
         kind: int,
         payload: bytes = b"",
         on_event: Callable[[Event], None] | None = None,
-        silence_s: float = SILENCE_S,
+        silence_s: float | None = None,
+        most_s: float | None = None,
     ) -> bytes:
-        """One request and its answer's payload."""
-        [answer] = self.stream([(kind, payload)], on_event, silence_s)
+        """One request and its answer's payload. silence_s: without an answer or an event for so long it fails (SILENCE_S);
+        most_s: so long it may take altogether (ANSWER_S)."""
+        [answer] = self.stream([(kind, payload)], on_event, silence_s, most_s)
         return answer
 
     def request_json(self, kind: int, payload: bytes = b"", **options: Any) -> Any:
         """One request whose answer is JSON."""
         return _json(self.request(kind, payload, **options))
 
+    def request_object(self, kind: int, payload: bytes = b"", **options: Any) -> dict[str, Any]:
+        """One request whose answer is a JSON object."""
+        return _object(self.request(kind, payload, **options))
+
     def stream(
         self,
         requests: Iterable[tuple[int, bytes]],
         on_event: Callable[[Event], None] | None = None,
-        silence_s: float = SILENCE_S,
+        silence_s: float | None = None,
+        most_s: float | None = None,
     ) -> Iterator[bytes]:
-        """Answers' payloads in the order of the requests, with as many in flight as window and IN_FLIGHT allow."""
+        """Answers' payloads in the order of the requests, with as many in flight as window and IN_FLIGHT allow. Deadlines as
+        for `request`, for each of them."""
+        silence_s = SILENCE_S if silence_s is None else silence_s
+        most_s = ANSWER_S if most_s is None else most_s
         waiting = iter(requests)
         flying: deque[tuple[int, int, bytes]] = deque()  # (seq, kind, line)
         answers: dict[int, tuple[int, bytes]] = {}
         ready: tuple[int, int, bytes] | None = None
         refused: BoardRefused | None = None
-        heard = sent = time.monotonic()
+        heard = sent = since = time.monotonic()  # since: the oldest unanswered one is the oldest from here on
         nak_at = 0.0
         try:
             while True:
@@ -132,29 +167,37 @@ class Link:
                     ready = None  # from here on its number counts as used
                     self._write(flying[-1][2])
                     heard = sent = time.monotonic()
+                    since = heard if len(flying) == 1 else since
                 if not flying:
                     if refused is not None:
                         raise refused
                     return
                 frame = self._next_frame()
                 now = time.monotonic()
-                if (frame is None or frame[0] == wire.NAK) and now - heard > silence_s:
+                news = frame is not None and _is_news(frame, flying)
+                if news:
+                    heard = now
+                elif now - heard > silence_s:
                     raise BoardSilent(
                         f"no answer from the board for {silence_s:g} s after request 0x{flying[0][1]:02x}: "
                         "it hangs or was cut off; reconnect, its last commit is safe"
                     )
+                if now - since > most_s:
+                    raise BoardSilent(
+                        f"the board has been at request 0x{flying[0][1]:02x} for {now - since:.0f} s, {most_s:g} are allowed: "
+                        "reset it, its last commit is safe"
+                    )
+                if now - max(heard, sent) > RETRY_S:
+                    self._write(flying[0][2])
+                    self.repeats += 1
+                    sent = now
                 if frame is None:
-                    if now - max(heard, sent) > RETRY_S:
-                        self._write(flying[0][2])
-                        self.repeats += 1
-                        sent = now
                     continue
                 kind, seq, payload = frame
-                if kind != wire.NAK:  # a board that only ever asks again gets nowhere
-                    heard = now
                 if kind == wire.EVENT:
                     self._event(seq, payload, on_event)
-                    heard = time.monotonic()  # a listener may take its time
+                    if news:
+                        heard = time.monotonic()  # a listener may take its time
                 elif kind == wire.NAK and payload:
                     if (self.seq - payload[0]) & 255 > 2 * wire.IN_FLIGHT:
                         raise BoardReset(
@@ -171,18 +214,19 @@ class Link:
                     answers[seq] = (kind, payload)
                     while flying and flying[0][0] in answers:
                         kind, payload = answers.pop(flying.popleft()[0])
+                        since = now
                         if kind == wire.ERROR:
                             refused = refused or _refusal(payload)
                         elif refused is None:
                             yield payload
-                            heard = time.monotonic()
+                            heard = since = time.monotonic()
         finally:
             if ready is not None and self.seq == (ready[0] + 1) & 255:  # its number was never used
                 self.seq = ready[0]
 
     # the line
 
-    def _ask(self, kind: int, deadline_s: float) -> bytes:
+    def _ask(self, kind: int, deadline_s: float, payload: bytes = b"") -> bytes:
         """HELLO or ABORT, which are outside the sequence: asked under a new number each time until any is answered.
 
         A board works in order, so it ends in step with the last one, however late its answers are. One that says anything
@@ -193,7 +237,7 @@ class Link:
         asked: set[int] = set()
         while True:
             self.seq = (self.seq + 1) & 255
-            line = wire.encode(kind, self.seq)
+            line = wire.encode(kind, self.seq, payload)
             if silent == 1 or (silent and silent % 4 == 0):  # not each time: a slow board is still reading the last one
                 # The board may sit in the middle of a frame that was cut: fill it up. Of a board that is not known yet
                 # even the window isn't, so the filler doubles, up to what the slowest line carries between two tries.
@@ -236,7 +280,7 @@ class Link:
         self.events = seq
         listener = on_event or self.on_event
         if listener:
-            listener(_json(payload))
+            listener(_object(payload))
 
     def _next_frame(self) -> tuple[int, int, bytes] | None:
         """The next frame, or None after the port's read timeout."""
@@ -267,6 +311,15 @@ class Link:
         self.decoder.n = 0
 
 
+def _is_news(frame: tuple[int, int, bytes], flying: Iterable[tuple[int, int, bytes]]) -> bool:
+    """Whether a frame says that the board is at work on what it was asked: one that only asks again, answers what nobody asked,
+    or goes on telling what it was told to watch, has perhaps never heard the request."""
+    kind, seq, payload = frame
+    if kind == wire.EVENT:
+        return _object(payload).get("t") not in OWN_ACCORD
+    return kind in (wire.OK, wire.ERROR) and any(f[0] == seq for f in flying)
+
+
 def _refusal(payload: bytes) -> BoardRefused:
     return BoardRefused(payload[0] if payload else 1, payload[1:].decode(errors="replace"))
 
@@ -274,5 +327,12 @@ def _refusal(payload: bytes) -> BoardRefused:
 def _json(payload: bytes) -> Any:
     try:
         return json.loads(payload)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:  # the latter from a thousand brackets
         raise LinkError(f"the board sent {len(payload)} bytes that are no JSON: update its agent") from e
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    found = _json(payload)
+    if not isinstance(found, dict):
+        raise LinkError(f"the board sent {len(payload)} bytes of JSON that are no object: update its agent")
+    return found

@@ -1,9 +1,6 @@
-"""The `tinycl` command. Each subcommand reads its options, calls one function, and prints; errors are one line each."""
+"""The host's steps from data to blob, and the demo, which puts a board on top."""
 
-import contextlib
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,64 +8,13 @@ from typing import Any
 import click
 import numpy as np
 
-from tinycl import __version__
-from tinycl.shared.errors import TinyclError
+from tinycl.cli.options import SEED, json_option, sim_options, together
 
-SEED = click.IntRange(0, (1 << 31) - 1)
-
-
-class Commands(click.Group):
-    """Shows the commands in the order of the work, and turns errors into one line and an exit status."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except TinyclError as e:
-            click.echo(f"tinycl: {e}", err=True)
-            sys.exit(1)
-        except BrokenPipeError:
-            raise
-        except OSError as e:
-            click.echo(f"tinycl: {e}: check the path and its permissions", err=True)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            click.echo(
-                "tinycl: stopped; a board keeps its last good state, an enrolment that was under way is undone: "
-                "run the same command again to start over",
-                err=True,
-            )
-            sys.exit(130)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(__version__)
-def main() -> None:
-    """Continual learning on microcontrollers: distil on the host, learn on the board.
-
-    The steps one by one: data, train, distil, export. All of them, and the board on top: demo.
-    """
-
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _together(*options: Decorator) -> Decorator:
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
-
-
-_data_set = _together(
+_data_set = together(
     click.option("--data", default="digits", help="digits, mnist, pairs, or the path of your own file.npz (x, y, classes)."),
     click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of MNIST's files, or of your file.npz."),
 )
-_data_options = _together(
+_data_options = together(
     _data_set,
     click.option("--base", type=click.IntRange(2), help="Number of base classes. [default: the data set's own]"),
     click.option("--seed", default=0, type=SEED, help="Seed of everything random; it also deals the classes of `digits`."),
@@ -81,15 +27,23 @@ def _load(data: str, data_dir: Path | None, seed: int) -> Any:
     return load(data, data_dir, seed)
 
 
-@main.command("data")
+@click.command("data")
 @_data_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def data_command(data: str, data_dir: Path | None, base: int | None, seed: int, as_json: bool) -> None:
-    """Show a data set: shape, classes, split, license."""
-    from tinycl.pipeline import split_classes
+@click.option("--save", type=click.Path(path_type=Path), help="Folder for samples of each class, to enrol: CLASS.npy.")
+@click.option("--samples", default=15, type=click.IntRange(1), help="Samples of each class to save, from the training part.")
+@json_option
+def data_command(
+    data: str, data_dir: Path | None, base: int | None, seed: int, save: Path | None, samples: int, as_json: bool
+) -> None:
+    """Show a data set: shape, classes, split, license; with --save, leave samples to enrol."""
+    from tinycl.pipeline import new_samples, split_classes
 
     found = _load(data, data_dir, seed)
     first, rest = split_classes(found, base, seed)
+    if save:
+        save.mkdir(parents=True, exist_ok=True)
+        for c, name in enumerate(found.classes):
+            np.save(save / (name.replace("/", "_") + ".npy"), new_samples(found, c, samples, seed))
     facts = {
         "name": found.name,
         "sample": list(found.sample_shape),
@@ -109,7 +63,7 @@ def data_command(data: str, data_dir: Path | None, base: int | None, seed: int, 
             click.echo(f"{key:>15}  {value}")
 
 
-@main.command()
+@click.command()
 @_data_options
 @click.option("--out", default="build/backbone.npz", type=click.Path(path_type=Path), help="Where the backbone goes.")
 def train(data: str, data_dir: Path | None, base: int | None, seed: int, out: Path) -> None:
@@ -136,7 +90,7 @@ def _load_backbone(path: Path, data: str, data_dir: Path | None) -> tuple[Any, A
     return found, saved
 
 
-@main.command()
+@click.command()
 @_data_set
 @click.option("--seed", default=0, type=SEED, help="Seed of the distiller.")
 @click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
@@ -158,7 +112,7 @@ def distil(data: str, data_dir: Path | None, seed: int, backbone: Path, method: 
     click.echo(f"{out}: {made.shape[0]} classes of {made.shape[1]} samples, {made.nbytes:,} bytes; picture: {picture}")
 
 
-@main.command()
+@click.command()
 @_data_set
 @click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
 @click.option("--synthetic", default="build/synthetic.npz", type=click.Path(path_type=Path), help="What `distil` left.")
@@ -203,28 +157,7 @@ def export(
         click.echo(f"  plan up to rung {top}: {plan.total_bytes(plan.buffers(parsed, top)):,} bytes of RAM")
 
 
-@main.command()
-@click.option("--micropython", help="A unix MicroPython of 1.24 or newer for the sim board.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def boards(micropython: str | None, as_json: bool) -> None:
-    """Show which boards can be used, and what the sim board says in its HELLO."""
-    from tinycl.board.base import BoardError
-    from tinycl.board.sim import HOW_TO_GET_ONE, SimBoard
-
-    if not micropython and not SimBoard.find():
-        raise BoardError(f"0 boards can be used on this machine; for the sim board {HOW_TO_GET_ONE}")
-    with SimBoard(micropython) as board:
-        hello = board.link.board
-    if as_json:
-        click.echo(json.dumps({"sim": hello}, indent=1))
-    else:
-        click.echo(
-            f"sim      MicroPython {hello['version']} on {hello['platform']}, kernels {', '.join(hello['available'])}, "
-            f"{hello['free_bytes']:,} bytes free, window {hello['window']} bytes"
-        )
-
-
-@main.command()
+@click.command()
 @_data_options
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Runs with this many seeds, from --seed on; means on top.")
 @click.option("--samples", type=click.IntRange(1), help="Samples per enrolled class. [default: 15; mnist 60]")
@@ -233,13 +166,11 @@ def boards(micropython: str | None, as_json: bool) -> None:
 @click.option("--method", default="dm", help="Distiller: dm, kmeans, herding or random.")
 @click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
 @click.option("--kernels", default="", help="Kernels of the board: viper, ulab or plain. [default: its best]")
-@click.option("--micropython", help="A unix MicroPython of 1.24 or newer for the sim board.")
-@click.option("--heap-kb", default=None, type=click.IntRange(32), help="Heap of the sim board. [default: an RP2040's]")
-@click.option(
-    "--flash", type=click.Path(path_type=Path), help="Folder that keeps the sim board's flash. [default: a temporary one]"
-)
+@click.option("--board", "kind", default="sim", type=click.Choice(["sim", "rp2040"]), help="The simulated or emulated board.")
+@sim_options
+@click.option("--flash", type=click.Path(path_type=Path), help="Where the board's flash is kept. [default: a temporary place]")
 @click.option("--out", default="out/demo", type=click.Path(path_type=Path), help="Folder for the report.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@json_option
 def demo(
     data: str,
     data_dir: Path | None,
@@ -252,6 +183,7 @@ def demo(
     method: str,
     target: float | None,
     kernels: str,
+    kind: str,
     micropython: str | None,
     heap_kb: int | None,
     flash: Path | None,
@@ -260,7 +192,7 @@ def demo(
 ) -> None:
     """The main job: distil, send the blob to a board, enrol the unseen classes live, report."""
     from tinycl import demo as main_job
-    from tinycl.board.sim import HEAP_BYTES, SimBoard
+    from tinycl.board.pick import embedded
     from tinycl.progress import console
 
     found = _load(data, data_dir, seed)
@@ -277,7 +209,7 @@ def demo(
         main_job.check(replace(chosen, seed=one))
     runs = []
     for one in range(seed, seed + seeds):
-        board = SimBoard(micropython, (heap_kb * 1024 if heap_kb else HEAP_BYTES), kernels, flash)
+        board = embedded(kind, kernels, flash, micropython, heap_kb)
         made, pictures = main_job.run(replace(chosen, seed=one), board)
         runs.append((made, pictures))
     whole = main_job.summarise([made for made, _ in runs])
@@ -291,6 +223,4 @@ def demo(
         click.echo(json.dumps(whole))
 
 
-if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        main()
+COMMANDS = (data_command, train, distil, export, demo)

@@ -1,0 +1,1 @@
+"""What the cycle bench runs on the board: MicroPython sources, read as package data."""

@@ -1,0 +1,58 @@
+"""A long life: thousands of enrolments, each forgotten again, on a heap of the size of the sim board's, through the agent's own
+handlers. Memory in use must stay flat, commit numbers and file numbers go round. Needs the repository's tests/device.
+
+usage: python -m tinycl.bench.life [--cycles N] [--out FILE]
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tinycl.bench import power
+from tinycl.board.sim import HEAP_BYTES
+from tinycl.shared.errors import TinyclError
+
+
+def live(cycles: int, between_restarts: int = 1000, micropython: str | None = None) -> list[dict[str, Any]]:
+    """Readings of memory in use, one for each 100 cycles: tests/device/life.py tells the fields. Raises TinyclError where the
+    board does not get through, or a restart does not find what was there."""
+    readings = []
+    with tempfile.TemporaryDirectory(prefix="tinycl-life-") as name:
+        folder = Path(name)
+        power.lay_out(folder)
+        (folder / "life").mkdir()
+        (begun,) = power.run_script(folder, "life.py", "begin", "life", micropython=micropython)
+        digest = begun["digest"]
+        for first in range(0, cycles, between_restarts):
+            count = str(min(between_restarts, cycles - first))
+            found, *windows, end = power.run_script(
+                folder, "life.py", "cycles", "life", str(first), count, micropython=micropython, heap_kib=HEAP_BYTES // 1024
+            )
+            if found["digest"] != digest:
+                raise TinyclError(f"after {first} cycles a restart found digest {found['digest']:08x}, not {digest:08x}")
+            digest = end["digest"]
+            readings += windows
+    return readings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="enrols and forgets, over and over")
+    parser.add_argument("--cycles", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, default=Path("out/bench/rp2040.json"), help="takes the figures beside what it has")
+    options = parser.parse_args()
+    readings = live(options.cycles)
+    first, last = readings[0], readings[-1]
+    figures = {
+        "life_cycles": last["cycles"],
+        "life_in_use_bytes": [first["in_use"], last["in_use"]],
+        "life_most_in_use_bytes": [first["most_in_use"], last["most_in_use"]],
+        "life_highest_in_use_bytes": max(reading["most_in_use"] for reading in readings),
+    }
+    print(json.dumps(figures))
+    power.save(options.out, figures)
+
+
+if __name__ == "__main__":
+    main()

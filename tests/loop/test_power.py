@@ -1,0 +1,70 @@
+"""The power goes at every single write to a board's flash, the flash is full, or it holds what it should not: real littlefs and
+the real agent in one MicroPython (tests/device/power*.py say what must hold)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinycl.bench import life, power
+
+FAULTS = (
+    "full",
+    "filled_late",
+    "spare_samples_make_room",
+    "every_block",
+    "every_slot",
+    "newer_version",
+    "another_blob",
+    "less_memory",
+    "old_version",
+    "push_of_another_blob",
+    "wrap",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, micropython: str) -> Path:
+    folder = tmp_path_factory.mktemp("power")
+    power.lay_out(folder)
+    return folder
+
+
+@pytest.mark.parametrize("scenario", power.SCENARIOS)
+def test_every_cut_gives_before_or_after(folder: Path, micropython: str, scenario: str) -> None:
+    (told,) = power.run_script(folder, "power.py", "chip", "turn", scenario, micropython=micropython)
+    assert told["wrong"] == []
+    assert told["cuts"] == told["before"] + told["after"] == told["writes"] > 0
+    assert told["commits"] == (scenario != "upload")  # wear: one commit, whatever was asked for
+
+
+@pytest.mark.parametrize("scenario", FAULTS)
+def test_a_flash_that_is_full_damaged_or_foreign(folder: Path, micropython: str, scenario: str) -> None:
+    (told,) = power.run_script(folder, "power_faults.py", "chip", scenario, micropython=micropython)
+    check: dict[str, Any] = {
+        "every_block": lambda t: t["unmountable"] and t["newest"] and t["older"] and t["no blob"],
+        "full": lambda t: t["enrolment"] and t["activation"] and t["push"],
+    }
+    assert check.get(scenario, lambda t: True)(told["told"])
+
+
+# a long life
+
+
+def test_thousands_of_enrolments_take_no_more_memory_than_the_first(micropython: str) -> None:
+    readings = life.live(400, 200, micropython)
+    assert [reading["cycles"] for reading in readings] == list(range(100, 500, 100))
+    first, *others = readings
+    for reading in others:  # the collector takes what looks like a pointer for one: some hundred bytes of play
+        assert abs(reading["in_use"] - first["in_use"]) <= 1024
+        assert reading["most_in_use"] - first["most_in_use"] <= 1024
+    assert {reading["files"] for reading in readings} == {5}
+    assert readings[-1]["sequence"] < 1000 and readings[0]["sequence"] > 0xFFFFFE00  # both numbers went round
+    assert readings[-1]["next_uid"] < 200 and readings[0]["next_uid"] > 65000
+
+
+@pytest.mark.parametrize("what", ["resets", "collected"])
+def test_resets_and_collections_change_no_bit(folder: Path, micropython: str, what: str) -> None:
+    """A reset at every third slice of a training; collection before and after every step, and at every 64 bytes."""
+    (folder / what).mkdir()
+    assert power.run_script(folder, "life.py", what, what, micropython=micropython)
