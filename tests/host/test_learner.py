@@ -262,18 +262,20 @@ class Recorder:
 
     def __init__(self, made: Enrolment):
         self.made = made
-        self.step = made.learner.step
+        self.train = made.learner.train
         self.seen: list[tuple[int, int]] = []
-        made.learner.step = self.record
+        made.learner.train = self.record
 
-    def record(self, x: Any, xo: int, label: int, shift: int, classes: int) -> Any:
+    def record(self, order: Any, n: int, shift: int, classes: int) -> Any:
         learner = self.made.learner
-        row = xo // learner.inputs
-        i = row if x is learner.stage else row - label * learner.replay.per_class
-        assert (x is learner.stage) == (label == learner.replay.classes)
-        assert 0 <= i < learner.count(label)
-        self.seen.append((label, i))
-        return self.step(x, xo, label, shift, classes)
+        for k in range(n):
+            label, at = order[2 * k], order[2 * k + 1]
+            row = (at if at >= 0 else ~at) // learner.inputs
+            i = row if at < 0 else row - label * learner.replay.per_class
+            assert (at < 0) == (label == learner.replay.classes)
+            assert 0 <= i < learner.count(label)
+            self.seen.append((label, i))
+        return self.train(order, n, shift, classes)
 
 
 @settings(max_examples=40, deadline=None)

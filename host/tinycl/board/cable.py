@@ -147,7 +147,12 @@ class Cable(threading.Thread):
         if self.board_master in readable:
             self.to_host.take(os.read(self.board_master, CHUNK_BYTES))
         if self.host_master in readable:
-            data = os.read(self.host_master, CHUNK_BYTES)
+            try:
+                data = os.read(self.host_master, CHUNK_BYTES)
+            except OSError:
+                if not self.on_open:
+                    raise
+                data = b""  # the host has just closed its end, and may open it again
             if 3 in data and self.on_interrupt and self.on_interrupt():
                 termios.tcflush(self.board_fd, termios.TCIFLUSH)
                 data = data[data.rindex(3) + 1 :]
