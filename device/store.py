@@ -2,7 +2,7 @@
 # Allocates one row of weights at a time while it commits or loads, and the list of classes (shared/state.py).
 #
 #   blob.tcb            the active blob
-#   up-<bytes>-<crc>    an object that arrives, or has arrived
+#   up-<bytes>-<print>  an object that arrives, or has arrived, with its fingerprint
 #   state0, state1      two slots (STATE.md); the newest valid one for the active blob is the state
 #   class<uid>.raw      raw samples of one enrolled class, written before the slot that names them
 #   stage.raw           raw samples of the enrolment that is open
@@ -381,8 +381,8 @@ class Store:
     # uploads: their name says what they are going to be, so that one that was cut is found again after any reset
 
     @staticmethod
-    def upload_name(size, crc):
-        return "up-%08x-%08x" % (size, crc)
+    def upload_name(size, fingerprint):
+        return "up-%08x-%08x" % (size, fingerprint)
 
     def uploads(self):
         return [name for name in os.listdir(self.root or ".") if name.startswith("up-")]

@@ -1,7 +1,7 @@
 # Objects that arrive over the line: written to flash block by block, found again after any cut, verified before use.
 # Allocates one block of BLOCK_BYTES while an upload is open.
 import struct
-from binascii import crc32
+from hashlib import sha256
 
 from shared import blob as b
 from shared import errors
@@ -16,15 +16,15 @@ class Uploads:
     def __init__(self, store, pulse):
         self.store = store
         self.pulse = pulse
-        self.now = None  # the open one: [file, bytes, CRC-32, bytes so far, block, name]
+        self.now = None  # the open one: [file, bytes, fingerprint, bytes so far, block, name]
         self.ready = ""  # name of a complete and verified one
 
     def begin(self, payload):
-        """bytes u32, CRC-32 u32, afresh u8: begins an upload, or goes on with one that was cut, by whatever. Answers with the
-        size of a block, the byte to go on from and the CRC-32 of all before it, each u32."""
+        """bytes u32, fingerprint u32, afresh u8: begins an upload, or goes on with one that was cut, by whatever. Answers with
+        the size of a block, the byte to go on from and the fingerprint of all before it, each u32."""
         if len(payload) != 9:
             raise TinyclError("an upload is opened with 9 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
-        size, crc, afresh = struct.unpack("<IIB", payload)
+        size, mark, afresh = struct.unpack("<IIB", payload)
         if not 0 < size <= b.MAX_BLOB_BYTES:
             raise TinyclError(
                 "an object of %d bytes, 1 to %d are possible: send a smaller one" % (size, b.MAX_BLOB_BYTES), errors.NO_ROOM
@@ -32,7 +32,7 @@ class Uploads:
         store = self.store
         self.close()
         self.ready = ""
-        name = store.upload_name(size, crc)
+        name = store.upload_name(size, mark)
         for other in store.uploads():
             if afresh or other != name:
                 store.remove(other)
@@ -40,25 +40,26 @@ class Uploads:
         done = done - done % BLOCK_BYTES if done < size else size
         store.check_room([size - done], "an object of %d bytes" % size)
         block = bytearray(BLOCK_BYTES)
-        found = self.crc_of(name, done, block) if done else 0
+        found = self.fingerprint(name, done, block) if done else 0
         f = open(store.path(name), "r+b" if done else "wb")
         f.seek(done)
-        self.now = [f, size, crc, done, block, name]
+        self.now = [f, size, mark, done, block, name]
         return struct.pack("<III", BLOCK_BYTES, done, found)
 
-    def crc_of(self, name, size, block):
-        """CRC-32 of the first `size` bytes of a file."""
-        found = 0
+    def fingerprint(self, name, size, block):
+        """The first four bytes of the SHA-256 of the first `size` bytes of a file. A CRC-32 would not do: bytes that end with
+        their own CRC-32, as a learned state does, all have the same one."""
+        found = sha256()
         view = memoryview(block)
         with open(self.store.path(name), "rb") as f:
             while size:
                 n = f.readinto(view[: min(size, len(block))])
                 if not n:
                     break
-                found = crc32(view[:n], found)
+                found.update(view[:n])
                 size -= n
                 self.pulse()
-        return found & 0xFFFFFFFF
+        return int.from_bytes(found.digest()[:4], "little")
 
     def take(self, payload):
         """The next bytes, which must not cross a block. The answer to a block's last piece comes after the block is on flash
@@ -84,17 +85,17 @@ class Uploads:
         return struct.pack("<I", done)
 
     def finish(self, payload):
-        """Verifies the upload by its CRC-32, read back from flash."""
+        """Verifies the upload by its fingerprint, read back from flash."""
         if not self.now:
             raise TinyclError("no upload is open: open one first", errors.SEQUENCE)
-        _, size, crc, done, block, name = self.now
+        _, size, mark, done, block, name = self.now
         if done != size:
             raise TinyclError("the upload has %d of %d bytes: send the rest" % (done, size), errors.TOO_FEW)
         self.close()
-        found = self.crc_of(name, size, block)
-        if found != crc:
+        found = self.fingerprint(name, size, block)
+        if found != mark:
             self.store.remove(name)
-            raise TinyclError("the upload has CRC-32 0x%08x, not 0x%08x: send it again" % (found, crc), errors.FORMAT)
+            raise TinyclError("the upload has fingerprint 0x%08x, not 0x%08x: send it again" % (found, mark), errors.FORMAT)
         self.ready = name
 
     def close(self):

@@ -5,6 +5,7 @@ source.py leaves. Only what changed is compiled again. Depends on the GNU toolch
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import source
 import uf2
-from common import BUILD, FIRMWARE, SOURCE, TOOLCHAIN, Trouble, missing_tools, report, run, shown, step
+from common import FIRMWARE, SOURCE, TOOLCHAIN, Trouble, missing_tools, report, run, shown, step
 
 # Frozen: the port's own modules (boot.py's _boot, rp2) and asyncio. Drivers that live in micropython-lib (onewire, dht,
 # neopixel) are left out: Debian's tree comes without it, and nothing here needs them.
@@ -49,7 +50,9 @@ def check_toolchain() -> None:
 
 def build(output: Path, modules: Path | None) -> None:
     jobs = f"-j{os.cpu_count() or 1}"
-    folder = BUILD / "firmware" / (output.stem + ".build")
+    # One folder for each set of modules: MicroPython's generated headers do not follow a change of it.
+    mark = "-" + hashlib.sha256(str(modules).encode()).hexdigest()[:8] if modules else ""
+    folder = FIRMWARE / f"rp2040{mark}.build"
     logs = folder / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.py"

@@ -14,6 +14,9 @@ BUILD = ROOT / "build"
 SOURCE = BUILD / "micropython" / "src"  # MicroPython's tree, complete with pico-sdk, tinyusb and mbedtls
 FIRMWARE = BUILD / "firmware"
 
+# What `make firmware USER_C_MODULES=…` of our Makefile leaves in the environment, and MicroPython's would take for its own.
+OURS = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "USER_C_MODULES")
+
 # commands of the cross toolchain, each with the Debian package that has it
 TOOLCHAIN = {
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
@@ -45,7 +48,7 @@ def run(command: Sequence[str | Path], log: Path, cwd: Path | None = None, **var
     with log.open("w") as out:
         out.write(" ".join(words) + "\n")
         out.flush()
-        environment = {**os.environ, **variables}
+        environment = {key: value for key, value in os.environ.items() if key not in OURS} | variables
         process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, cwd=cwd, env=environment)
         try:
             while True:

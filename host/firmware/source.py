@@ -30,7 +30,7 @@ KEYRINGS = [
 FOLDER = SOURCE.parent
 OTHERWISE = (
     "or take any checkout of MicroPython 1.24 or newer with its submodules ('make -C ports/rp2 submodules' in it) "
-    "and name it: make micropython-source MICROPYTHON_TREE=PATH"
+    "and name it: .venv/bin/python host/firmware/source.py --tree PATH"
 )
 NEEDED = ["py/dynruntime.mk", "tools/mpy_ld.py", "ports/rp2/CMakeLists.txt", "mpy-cross/Makefile"]
 LINKED = ["lib/pico-sdk/pico_sdk_init.cmake", "lib/tinyusb/src/tusb.h", "lib/mbedtls/library"]

@@ -4,7 +4,7 @@
 import json
 import os
 import struct
-from binascii import crc32
+from hashlib import sha256
 
 import micropython
 from agent import Agent
@@ -137,11 +137,16 @@ class Host:
 
     # what a host does
 
+    @staticmethod
+    def fingerprint(data):
+        return int.from_bytes(sha256(data).digest()[:4], "little")
+
     def upload(self, data):
-        crc = crc32(data) & 0xFFFFFFFF
         for afresh in (0, 1):
-            block, at, found = struct.unpack("<III", self.ask(wire.OBJECT_OPEN, struct.pack("<IIB", len(data), crc, afresh)))
-            if crc32(data[:at]) & 0xFFFFFFFF == found:
+            block, at, found = struct.unpack(
+                "<III", self.ask(wire.OBJECT_OPEN, struct.pack("<IIB", len(data), self.fingerprint(data), afresh))
+            )
+            if at == 0 or self.fingerprint(data[:at]) == found:
                 break
         resumed = at
         while at < len(data):

@@ -15,6 +15,7 @@ from shared import errors, wire
 from shared.blob import Blob
 from shared.plan import RESERVE_BYTES
 
+ROOM_IS_FOUND_FIRST = ("enrolment", "activation", "push")
 FULL_ENOUGH = 16  # blocks: every operation here finds room in so many
 
 
@@ -80,6 +81,7 @@ class Faults(Scenario):
                     refused = left
                     code, text = e.args
                     assert code == errors.NO_ROOM, (name, left, text)
+                    assert "nothing was changed" in text or name not in ROOM_IS_FOUND_FIRST, (name, left, text)
                     assert self.state(board) == before, (name, left)
                     got = {k: v for k, v in files().items() if not k.startswith("up-")}
                     assert got == kept, (name, left, got, kept)
@@ -330,7 +332,14 @@ class Faults(Scenario):
         seen = []
         for k in range(6):
             board.ask(wire.FORGET, board.agent.keeper.learner.replay.name(3).encode())
+            if k % 2 == 0:  # between the last number and the first one too
+                before = self.state(board)
+                board = Board(data)
+                assert self.state(board) == before and board.hello["slots"] == "", (k, board.hello["slots"])
             self.enrol(board, "again%d" % k, k % 2)
+            if k == 0:  # with no restart in between
+                board.ask(wire.FORGET, b"again0")
+                self.enrol(board, "again0", 1)
             before = self.state(board)
             seen.append(board.hello["sequence"])
             board = Board(data)

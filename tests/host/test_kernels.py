@@ -10,6 +10,7 @@ import kernel_server
 import natmod
 import numpy as np
 import pytest
+from blobs import tiny_blob, tiny_samples
 from calls import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -328,6 +329,18 @@ def test_a_module_for_another_board_falls_back_to_viper(
     names, why = load_native(micropython, flash)
     assert names[0] == "viper" and "native" not in names
     assert change == "empty" or "incompatible" in why
+
+
+def test_an_enrolment_in_c_ends_in_the_same_state(micropython: str, native_flash: Path, tmp_path: Path) -> None:
+    """A learner that grows, condenses and refits, with native kernels and with viper: digests, rungs and steps."""
+    (tmp_path / "blob").write_bytes(tiny_blob(target_permille=1001, epochs=4))
+    (tmp_path / "samples").write_bytes(b"".join(tiny_samples(10 + k, 16, noise=90).tobytes() for k in range(2)))
+    said = {
+        name: output([micropython, "enrolment.py", name, str(tmp_path / "blob"), str(tmp_path / "samples"), "2"], native_flash)
+        for name in ("native", "viper")
+    }
+    assert said["native"] == said["viper"]
+    assert all(json.loads(line)["grown"] for line in said["native"].splitlines())
 
 
 @pytest.mark.parametrize("arch", ["armv6m", "armv7emsp", "rv32imc"])

@@ -22,6 +22,7 @@ from tinycl.bench.faults import FaultyBoard
 from tinycl.board.base import BoardError, runtime
 from tinycl.board.sim import SimBoard, find_micropython
 from tinycl.link import link as link_module
+from tinycl.link.client import fingerprint
 from tinycl.link.errors import BoardGone, BoardRefused, BoardReset, BoardSilent, ProtocolMismatch
 from tinycl.link.link import Link
 from tinycl.shared import errors, wire
@@ -146,7 +147,8 @@ def test_the_window_is_respected_and_used(board):
 
 
 def test_nothing_is_under_way_while_flash_is_written(board):
-    """The answer to the piece that ends a block, and to each piece of samples, comes before the next byte is sent."""
+    """micropython#17236, #7488 (bytes are lost while flash is written): the answer to the piece that ends a block, and to each
+    piece of samples, comes before the next byte is sent."""
     board.port.close()
     board.port = None
     blocks = []
@@ -178,7 +180,8 @@ def test_nothing_is_under_way_while_flash_is_written(board):
 
 @pytest.mark.parametrize("size", [63, 64, 65, 127, 128, 511, 512, 513])
 def test_lines_of_every_awkward_length(board, size):
-    """Requests whose line has exactly that many bytes, all of them 0x03 or 0x0A inside, pass and are answered."""
+    """micropython#11253 (reads stall at multiples of 64): requests whose line has exactly that many bytes, all of them 0x03 or
+    0x0A inside, pass and are answered."""
     for value in (b"\x03", b"\x0a"):
         payload = _payload_for(size, board.link.seq, value)
         assert len(wire.encode(wire.KERNELS, board.link.seq, payload)) == size
@@ -201,10 +204,10 @@ def _payload_for(size: int, seq: int, value: bytes) -> bytes:
 
 def test_an_upload_with_the_wrong_checksum_is_refused(board):
     before = state(board)
-    board.link.request(wire.OBJECT_OPEN, struct.pack("<IIB", len(GOOD), crc32(GOOD) ^ 1, 0))
+    board.link.request(wire.OBJECT_OPEN, struct.pack("<IIB", len(GOOD), fingerprint(GOOD) ^ 1, 0))
     for at in range(0, len(GOOD), 500):
         board.link.request(wire.OBJECT_DATA, GOOD[at : at + 500])
-    with refused(errors.FORMAT, f"0x{crc32(GOOD):08x}"):
+    with refused(errors.FORMAT, f"0x{fingerprint(GOOD):08x}"):
         board.link.request(wire.OBJECT_CLOSE)
     with refused(errors.SEQUENCE):
         board.link.request(wire.ACTIVATE)
@@ -244,7 +247,8 @@ def test_pieces_out_of_place_are_refused(board):
 
 @pytest.mark.parametrize("cut", ["session", "reset", "power"])
 def test_an_upload_goes_on_from_the_last_whole_block(board, cut):
-    opening = struct.pack("<IIB", len(LARGE), crc32(LARGE), 1)
+    """micropython#17865, #4962, #8001 (uploads abort half way)."""
+    opening = struct.pack("<IIB", len(LARGE), fingerprint(LARGE), 1)
     assert struct.unpack("<III", board.link.request(wire.OBJECT_OPEN, opening)) == (4096, 0, 0)
     for at in [*range(0, 4096, 512), 4096, 4608]:
         board.link.request(wire.OBJECT_DATA, LARGE[at : at + 512])
@@ -255,8 +259,8 @@ def test_an_upload_goes_on_from_the_last_whole_block(board, cut):
     else:
         board.reset()
         board.connect()
-    opening = struct.pack("<IIB", len(LARGE), crc32(LARGE), 0)
-    assert struct.unpack("<III", board.link.request(wire.OBJECT_OPEN, opening)) == (4096, 4096, crc32(LARGE[:4096]))
+    opening = struct.pack("<IIB", len(LARGE), fingerprint(LARGE), 0)
+    assert struct.unpack("<III", board.link.request(wire.OBJECT_OPEN, opening)) == (4096, 4096, fingerprint(LARGE[:4096]))
     seen = []
     board.client.send_blob(LARGE, lambda done, _: seen.append(done))
     assert seen == [8192, len(LARGE)]
@@ -266,13 +270,27 @@ def test_an_upload_goes_on_from_the_last_whole_block(board, cut):
 
 def test_an_upload_that_would_go_on_from_other_bytes_begins_anew(board):
     """The same size and checksum are promised, but what is there is something else."""
-    opening = struct.pack("<IIB", len(LARGE), crc32(LARGE), 1)
+    opening = struct.pack("<IIB", len(LARGE), fingerprint(LARGE), 1)
     board.link.request(wire.OBJECT_OPEN, opening)
     for _ in range(8):
         board.link.request(wire.OBJECT_DATA, bytes(512))
     seen = []
     board.client.send_blob(LARGE, lambda done, _: seen.append(done))
     assert seen == [4096, 8192, len(LARGE)]
+
+
+def test_a_learned_state_is_not_taken_for_another_of_its_size(board):
+    """Both end with their own CRC-32 and the same samples, so that a CRC-32 over the whole tells them apart by nothing."""
+    board.client.enrol("south", samples(2, 12))
+    one = board.client.pull()
+    board.client.rename("south", "north")
+    two = board.client.pull()
+    assert len(one) == len(two) and crc32(one) == crc32(two) and fingerprint(one) != fingerprint(two)
+    board.client.upload(one)  # a push that was cut before the board took it over
+    board.client.push(two)
+    assert "north" in board.client.classes() and "south" not in board.client.classes()
+    board.client.push(one)
+    assert "south" in board.client.classes()
 
 
 def test_a_complete_upload_is_not_sent_again(board):

@@ -126,6 +126,7 @@ class FaultyBoard(SimBoard):
     mean_gap = 0
     kinds = KINDS
     timers: tuple[threading.Timer, ...] = ()
+    dark = False  # its power was cut, or its cable pulled
 
     def ways(self) -> tuple[FaultyWay, FaultyWay]:
         return FaultyWay(2 * self.seed, self.mean_gap, self.kinds), FaultyWay(2 * self.seed + 1, self.mean_gap, self.kinds)
@@ -175,8 +176,10 @@ class FaultyBoard(SimBoard):
             if fault.event == "reset":
                 self.reset()
             elif fault.event == "power cut":
+                self.dark = True
                 process.kill()
             elif fault.event == "unplug":
+                self.dark = True
                 cable.hang_up()
             elif fault.event == "hang":
                 self.hang()
@@ -200,6 +203,9 @@ class FaultyBoard(SimBoard):
             timer.cancel()
             timer.join()
         self.timers = ()
+        if self.dark:  # perhaps a moment ago, so that nobody has noticed yet
+            self.stop()
+        self.dark = False
         if self.process and self.process.poll() is None:
             self.go_on()
         if self.cable:

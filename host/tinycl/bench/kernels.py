@@ -155,10 +155,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlim(5, 4 * max(value for _, value in rows))
     axes.invert_yaxis()
-    axes.set_xlabel(
-        f"emulated cycles per weight, one training step of a {INPUTS} to {CLASSES} softmax layer, everything included"
-    )
-    axes.xaxis.label.set_fontsize(8.5)
+    figure.supxlabel(f"emulated cycles per weight: one training step of a {INPUTS} to {CLASSES} softmax layer", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=160)
     pyplot.close(figure)

@@ -202,7 +202,7 @@ def chip_kills(count: int, seed: int = 1) -> Iterator[dict[str, Any]]:
             operations = list(chip.operations())
             for k in range(count):
                 operation = operations[k % len(operations)]
-                if k // len(operations) % 2:
+                if (k + k // len(operations)) % 2:
                     cut: dict[str, float] = {"cycles": rng.randrange(1, operation.cycles)}
                 else:
                     torn = rng.choice((0.0, rng.random(), 1.0))
@@ -227,6 +227,7 @@ def main() -> None:
         figures["flash_per_operation"][told["scenario"]] = {
             key: told[key] for key in ("writes", "erased_blocks", "programmed_bytes", "commits")
         }
+    save(options.out, figures)
     try:
         Rp2040Board(flash=Path("unused"))
     except BoardError as e:

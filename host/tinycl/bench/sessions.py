@@ -359,7 +359,7 @@ class _Worker:
         self.process.join()
 
 
-def run(seeds: Iterable[int], workers: int = 6, tell: Callable[[Counts], None] | None = None) -> Counts:
+def run(seeds: Iterable[int], workers: int = 8, tell: Callable[[Counts], None] | None = None) -> Counts:
     """Runs a session for each seed; `tell` is called now and then with what is known so far."""
     counts = Counts()
     start = time.monotonic()
@@ -423,7 +423,7 @@ def _ended(worker: _Worker) -> tuple[str, str, str, float]:
 
 def main(argv: list[str]) -> int:
     """SESSIONS [FIRST_SEED [WORKERS]]: runs them and prints how they ended; status 1 where any hung or ended wrong."""
-    count, first, workers = (int(argv[i]) if len(argv) > i else default for i, default in enumerate((1000, 0, 6)))
+    count, first, workers = (int(argv[i]) if len(argv) > i else default for i, default in enumerate((1000, 0, 8)))
     counts = run(range(first, first + count), workers)
     for key, value in counts.as_dict().items():
         print(f"{key}: {value}")

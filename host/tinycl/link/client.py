@@ -2,8 +2,8 @@
 
 import contextlib
 import struct
-from binascii import crc32
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -98,12 +98,12 @@ class Client:
         """(bytes of a block, offset to go on from): what the board has of it is taken only if it is the same."""
         for afresh in (0, 1):
             answer = self.link.request(
-                wire.OBJECT_OPEN, struct.pack("<IIB", len(blob), crc32(blob), afresh), silence_s=LOADING_SILENCE_S
+                wire.OBJECT_OPEN, struct.pack("<IIB", len(blob), fingerprint(blob), afresh), silence_s=LOADING_SILENCE_S
             )
-            block, at, crc = _unpack("<III", answer)
+            block, at, mark = _unpack("<III", answer)
             if not MIN_BLOCK_BYTES <= block <= wire.MAX_BODY * 64:
                 raise LinkError(f"the board announces blocks of {block} bytes: update its agent")
-            if at <= len(blob) and crc == crc32(blob[:at]):
+            if at == 0 or (at <= len(blob) and mark == fingerprint(blob[:at])):
                 return block, at
         raise LinkError(f"the board goes on at byte {at} with other bytes before it: format its flash, or reset it")
 
@@ -259,3 +259,8 @@ def _unpack(layout: str, answer: bytes) -> tuple[Any, ...]:
     if len(answer) != struct.calcsize(layout):
         raise LinkError(f"an answer of {len(answer)} bytes, expected are {struct.calcsize(layout)}: update the board's agent")
     return struct.unpack(layout, answer)
+
+
+def fingerprint(data: bytes) -> int:
+    """What an upload is known by, beside its size (WIRE.md)."""
+    return int.from_bytes(sha256(data).digest()[:4], "little")

@@ -105,6 +105,25 @@ class Link:
             if frame and frame[0] == wire.EVENT:
                 self._event(frame[1], frame[2], on_event)
 
+    def check_line(self, rounds: int = 4) -> None:
+        """Whether this line carries whole windows of all bytes, there and back, at the rate that it has: to be asked once after
+        that was chosen. Raises LinkError with the numbers where anything had to be sent again."""
+        before = self.request_object(wire.STATUS)
+        lost, broken = self.repeats, self.decoder.crc_errors
+        rng = random.Random(1)
+        for _ in range(rounds):
+            # STATUS is answered whatever it carries, with more bytes than a window of a UART
+            line = max(wire.pieces(rng.randbytes(2 * self.window), self.window), key=len)
+            self.request(wire.STATUS, line)
+        after = self.request_object(wire.STATUS)
+        there = sum(int(after.get(key, 0)) - int(before.get(key, 0)) for key in ("crc_errors", "gaps"))
+        back = self.decoder.crc_errors - broken
+        if there or back or self.repeats != lost:
+            raise LinkError(
+                f"{rounds} windows of {self.window} bytes lost {there} frames on the way to the board, {back} on the way back, "
+                f"and took {self.repeats - lost} repeats: take a lower --baud, or another cable"
+            )
+
     # requests
 
     def request(

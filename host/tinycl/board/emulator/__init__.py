@@ -108,6 +108,13 @@ def _boot_rom() -> Path:
     return path
 
 
+def install(kind: str) -> None:
+    """Fetches what an emulator needs, where it is not there yet."""
+    _boot_rom()
+    if kind == "rp2040js":
+        _node_modules()
+
+
 def _replace(path: Path, data: bytes) -> None:
     """Writes a file that others may be reading."""
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as f:
