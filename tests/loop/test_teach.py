@@ -1,7 +1,6 @@
 """A board behind its port, taught and asked from the command line: enrol, predict, watch, forget, rename, pull, push."""
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,11 +200,21 @@ def test_the_counters_of_a_board(board: SimBoard) -> None:
     assert hello["counters"]["skipped"] > 0 and hello["sequence"] == 1
 
 
-def test_a_line_that_is_cut_in_the_middle_of_teaching_leaves_all_or_nothing(board: SimBoard, files: Path) -> None:
+def test_a_line_that_is_cut_in_the_middle_of_teaching_leaves_all_or_nothing(
+    board: SimBoard, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     board.connect()
     board.client.send_blob(LONG)
     leave(board)
-    threading.Timer(0.6, lambda: board.cable.hang_up()).start()
+
+    def cut_at_the_third_epoch(*_: Any) -> Any:
+        def listen(event: dict[str, Any]) -> None:
+            if event["t"] == "epoch" and event["epoch"] == 3:
+                board.cable.hang_up()
+
+        return listen
+
+    monkeypatch.setattr("tinycl.progress.follow", cut_at_the_third_epoch)
     refusal = tinycl(board, "enrol", "south", "--from", files / "south.npy", status=1)
     assert "gone" in refusal.output and "plug the board in again" in refusal.output
     board.start()
