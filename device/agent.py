@@ -25,10 +25,6 @@ SESSION_MS = 30000  # a host that is silent for this long is gone: Ctrl-C works 
 PULL_BYTES = 512  # most of a learned state in one answer: the last few answers are kept
 
 
-class Refused(TinyclError):
-    """A request that this board cannot follow; the text says why and what to do."""
-
-
 def board_id():
     """Unique id of the board, as hexadecimal text."""
     try:
@@ -44,11 +40,11 @@ def board_id():
 
 
 def text_of(payload):
-    """The text of a payload; Refused where it is none."""
+    """The text of a payload; TinyclError where it is none."""
     try:
         return bytes(payload).decode()
     except Exception:  # UnicodeError is a ValueError on one side and a class of its own on the other
-        raise Refused("a name of %d bytes that are no text: use UTF-8" % len(payload), errors.FORMAT)
+        raise TinyclError("a name of %d bytes that are no text: use UTF-8" % len(payload), errors.FORMAT)
 
 
 def ulab_version():
@@ -298,7 +294,7 @@ class Agent:
             )
 
     def refuse_version(self):
-        raise Refused(self.skew, errors.VERSION)
+        raise TinyclError(self.skew, errors.VERSION)
 
     def counters(self):
         """What went wrong on the line since the start."""
@@ -400,15 +396,15 @@ class Agent:
         self.keeper.choose_kernels(text_of(payload))
 
     def unknown(self, kind):
-        raise Refused(
+        raise TinyclError(
             "request 0x%02x is not known to agent %s: update the board or the host" % (kind, wire.RELEASE),
             errors.UNKNOWN_REQUEST,
         )
 
     def busy(self):
         if self.job:
-            raise Refused("the board is at work on request 0x%02x: wait for it, or abort it" % self.job_kind, errors.BUSY)
-        raise Refused(
+            raise TinyclError("the board is at work on request 0x%02x: wait for it, or abort it" % self.job_kind, errors.BUSY)
+        raise TinyclError(
             "an enrolment of '%s' is open (%d of %d samples): finish it, or abort it"
             % (self.enrolling, self.keeper.learner.staged, self.expected),
             errors.BUSY,
@@ -454,14 +450,14 @@ class Agent:
         """uid u16, offset u32, bytes u16: a piece of the committed state (uid 0) or of a class's raw samples. Answers with the
         size of the whole, u32, and the piece."""
         if len(payload) != 8:
-            raise Refused("a state is read with 8 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
+            raise TinyclError("a state is read with 8 bytes, not with %d: update the host" % len(payload), errors.FORMAT)
         uid, offset, n = struct.unpack("<HIH", payload)
         store = self.store
         if not uid and not store.sequence:
-            raise Refused("nothing was learned yet: send a blob first", errors.NO_BLOB)
+            raise TinyclError("nothing was learned yet: send a blob first", errors.NO_BLOB)
         name = "class%d.raw" % uid if uid else "state%d" % (store.sequence & 1)
         if not store.exists(name):
-            raise Refused("no file %s on the board: pull again" % name, errors.UNKNOWN_CLASS)
+            raise TinyclError("no file %s on the board: pull again" % name, errors.UNKNOWN_CLASS)
         out = bytearray(4 + min(n, PULL_BYTES))
         with open(store.path(name), "rb") as f:
             size = f.seek(0, 2)
@@ -478,7 +474,7 @@ class Agent:
         if self.enrolling is not None:
             self.busy()
         if len(payload) < 3:
-            raise Refused(
+            raise TinyclError(
                 "an enrolment is opened with at least 3 bytes, not with %d: update the host" % len(payload), errors.FORMAT
             )
         blob = learner.blob
@@ -487,18 +483,18 @@ class Agent:
         b.check_name(name)
         known = learner.replay.names
         if name in known:
-            raise Refused(
+            raise TinyclError(
                 "the class '%s' exists already (%d of %d classes): choose another name" % (name, len(known), blob.max_classes),
                 errors.CLASS_EXISTS,
             )
         if len(known) >= blob.max_classes:
-            raise Refused(
+            raise TinyclError(
                 "all %d classes of this blob are taken: make one with a larger --max-classes" % blob.max_classes, errors.NO_ROOM
             )
         least = blob.holdout_every
         if not least <= count <= blob.max_samples:
             code = errors.TOO_FEW if count < least else errors.NO_ROOM
-            raise Refused("%d samples, this blob takes %d to %d: change --samples" % (count, least, blob.max_samples), code)
+            raise TinyclError("%d samples, this blob takes %d to %d: change --samples" % (count, least, blob.max_samples), code)
         store = self.store
         store.check_room(
             [
@@ -518,9 +514,11 @@ class Agent:
         """The next bytes of the samples, back to back. Answers with the number of samples so far (u16)."""
         learner = self.keeper.need()
         if self.enrolling is None:
-            raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
+            raise TinyclError("no enrolment is open: open one first", errors.SEQUENCE)
         if (self.expected - learner.staged) * len(learner.sample) - self.at < len(payload):
-            raise Refused("more than the %d samples that were announced: open a new enrolment" % self.expected, errors.NO_ROOM)
+            raise TinyclError(
+                "more than the %d samples that were announced: open a new enrolment" % self.expected, errors.NO_ROOM
+            )
         try:
             for _ in self.samples_in(payload):
                 learner.check_sample()
@@ -552,9 +550,9 @@ class Agent:
         """A job: makes the samples that have arrived a class."""
         learner = self.keeper.need()
         if self.enrolling is None:
-            raise Refused("no enrolment is open: open one first", errors.SEQUENCE)
+            raise TinyclError("no enrolment is open: open one first", errors.SEQUENCE)
         if learner.staged != self.expected:
-            raise Refused("%d of %d samples have arrived: send the rest" % (learner.staged, self.expected), errors.TOO_FEW)
+            raise TinyclError("%d of %d samples have arrived: send the rest" % (learner.staged, self.expected), errors.TOO_FEW)
         for news in self.keeper.train(self.enrolling):
             if news and news["t"] == "done":
                 self.enrolling = None
@@ -572,7 +570,7 @@ class Agent:
         """period u16 in ms, 0 to stop: from now on the board tells its metrics that often, and what its own sensor shows (a
         module `sensor` on its flash with read_into(buffer), true where it has put a sample there)."""
         if len(payload) != 2:
-            raise Refused("watching takes 2 bytes, not %d: update the host" % len(payload), errors.FORMAT)
+            raise TinyclError("watching takes 2 bytes, not %d: update the host" % len(payload), errors.FORMAT)
         self.watch_ms = struct.unpack("<H", payload)[0]
         self.watch_at = time.ticks_ms()
         self.sensor = None

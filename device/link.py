@@ -2,9 +2,8 @@
 # a frame costs the short-lived copies that shared/wire.py names.
 #
 # How a read stays bounded: poll says that there is at least a byte, and then exactly the bytes are read that the frame at
-# hand still lacks. On the unix port stdin does not block, so a read returns what is there and the deadline holds as it is.
-# rp2 and esp32 wait inside readinto for the rest of the frame; a host that lost bytes repeats its request after half a
-# second, and those bytes end the read (its CRC then fails and the parser finds the next SYNC).
+# hand still lacks. All ports wait inside readinto for the rest of the frame; a host that lost bytes repeats its request after
+# half a second, and those bytes end the read (its CRC then fails and the parser finds the next SYNC).
 import select
 import time
 

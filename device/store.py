@@ -85,7 +85,7 @@ class Store:
     # room
 
     def check_room(self, sizes, what):
-        """Refuses where the flash lacks room for new files of these bytes, each of whole blocks, and two blocks to spare."""
+        """Refuses where the flash lacks room for new files of these bytes, each of whole blocks, with SPARE_BLOCKS to spare."""
         if not hasattr(os, "statvfs"):
             return
         need, free = self._room(sizes)

@@ -30,7 +30,16 @@ from tinycl.board.repl import Repl, literals
 OLDEST = (1, 24)  # before it the collector could free native code, and .bss broke on ESP32 (micropython#6592, #6769)
 # What the runtime uses of the firmware beyond the language.
 NEEDS = (
-    *("array.array", "binascii.a2b_base64", "binascii.crc32", "binascii.hexlify", "gc.mem_free", "json.dumps", "json.loads"),
+    *(
+        "array.array",
+        "binascii.a2b_base64",
+        "binascii.crc32",
+        "binascii.hexlify",
+        "gc.mem_free",
+        "hashlib.sha256",
+        "json.dumps",
+        "json.loads",
+    ),
     *("micropython.kbd_intr", "os.ilistdir", "os.rename", "os.stat", "os.statvfs", "select.poll", "struct.unpack_from"),
     *("sys.print_exception", "sys.stdin.buffer", "sys.stdout.buffer", "time.ticks_diff", "time.ticks_ms"),
 )

@@ -15,6 +15,7 @@ import pytest
 
 from tinycl.bench import tiny
 from tinycl.bench.faults import FaultyBoard
+from tinycl.board.port import PortBoard
 from tinycl.board.sim import SimBoard
 from tinycl.link import link as link_module
 from tinycl.link.client import fingerprint
@@ -213,6 +214,13 @@ def test_a_rate_is_taken_after_a_test_at_that_rate(quick_retry):
         with pytest.raises((LinkError, BoardSilent), match=r"[1-9]\d* repeats: take a lower --baud|no answer"):
             board.link.check_line()
         assert board.cable.overruns > 0
+        board.port.close()
+        board.port = None
+        with (
+            pytest.raises((LinkError, BoardSilent)),
+            PortBoard.of(board.tty, baud=460_800),
+        ):  # whoever names a rate has it tested
+            pass
 
 
 def test_the_counters(board, quick_retry):

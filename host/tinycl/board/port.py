@@ -411,6 +411,8 @@ class PortBoard(Board):
         if known and here != known:
             self.disconnect()
             raise OtherBoard(f"board {here} is at {self.found.device} now, not {known}: name the board anew")
+        if self.lines.baud != BAUD:
+            self.link.check_line()
         self.found.hello = self.link.board
 
     def restart(self) -> None:
