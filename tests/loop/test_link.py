@@ -301,16 +301,15 @@ def test_a_complete_upload_is_not_sent_again(board):
     assert seen == [] and board.client.status()["blob"] == make_blobs.b.Blob(LARGE).id
 
 
-@pytest.mark.xfail(reason="the runtime has grown; heap sizes have to be chosen anew", strict=False)
 def test_a_plan_over_the_memory_is_refused_with_numbers():
-    wide = make_blobs.tiny(max_classes=20, per_class=250)  # one buffer of 100 kB: the heap must have it in one piece
-    with SimBoard(heap_bytes=320 * 1024) as board:
+    wide = make_blobs.tiny(max_classes=20, per_class=400)  # one buffer of 128 kB: the heap must have it in one piece
+    with SimBoard(heap_bytes=384 * 1024) as board:
         assert board.client.send_blob(wide)["plan_bytes"] > 100_000
         assert board.client.send_blob(wide)["plan_bytes"] > 100_000  # the old plan makes room for the new one
-    with SimBoard(heap_bytes=192 * 1024) as board:
+    with SimBoard(heap_bytes=230 * 1024) as board:
         board.client.send_blob(GOOD)
         before = state(board)
-        with refused(errors.PLAN, "bytes", 20 * 250 * 16):
+        with refused(errors.PLAN, "bytes", 20 * 400 * 16):
             board.client.send_blob(wide)
         assert state(board) == before
 

@@ -184,6 +184,15 @@ def test_learns_what_sim_learns_and_survives_a_power_cycle(firmware, micropython
         assert board.link.repeats < 20
 
 
+def test_as_much_memory_is_free_as_on_sim(firmware, micropython, tmp_path):
+    """sim's heap is chosen so: what fits there fits on the chip (see HEAP_BYTES)."""
+    free = []
+    for board in (SimBoard(micropython=micropython), Rp2040Board(flash=tmp_path / "flash.img")):
+        with board:
+            free.append(board.client.status()["free_bytes"])
+    assert free[0] == pytest.approx(free[1], rel=0.03)
+
+
 @pytest.mark.parametrize("kernels", ["native", "viper", "plain"])
 def test_every_kernel_predicts_the_same(chip, kernels):
     if kernels not in chip.link.board["available"]:
