@@ -137,11 +137,16 @@ class Agent:
             if time.ticks_diff(now, self.heard) > SESSION_MS:
                 self.end_session()
 
+    def begin_session(self):
+        """A host is there: for as long as it is, a byte 0x03 is data."""
+        if not self.session:
+            self.session = True
+            if self.interrupts:
+                self.interrupts(-1)
+
     def end_session(self):
         """The host is gone: nothing is open, nothing is told, and Ctrl-C gets the REPL."""
-        self.drop_job()
-        self.drop_enrolment()
-        self.watch_ms = 0
+        self.drop_all()
         self.session = False
         if self.interrupts:
             self.interrupts(3)
@@ -150,12 +155,8 @@ class Agent:
         if not self.job:
             self.alive = time.ticks_ms()
         if kind == wire.HELLO:
-            if self.interrupts:
-                self.interrupts(-1)  # a byte 0x03 is data for the length of the session
-            self.session = True
-            self.watch_ms = 0
-            self.drop_job()  # without an answer: whoever waited for it is gone
-            self.drop_enrolment()
+            self.begin_session()
+            self.drop_all()  # without an answer: whoever waited for it is gone
             self.next_seq = (seq + 1) & 255
             self.answers = []
             self.check_version(payload)
@@ -183,6 +184,7 @@ class Agent:
                 self.link.send(wire.NAK, 0, bytes((self.next_seq,)))
             return
         self.next_seq = (seq + 1) & 255
+        self.begin_session()  # it may have ended while the host was silent
         if self.skew:
             self.answer(seq, self.refuse_version)
         elif self.job:
@@ -235,12 +237,12 @@ class Agent:
                 if news:
                     self.alive = time.ticks_ms()
                     if news["t"] == "done":
-                        self.job = None
+                        self.end_job()
                         self.reply(self.job_seq, wire.OK, json.dumps(news).encode())
                         return
                     self.link.event(json.dumps(news))
         except Exception as e:
-            self.job = None
+            self.end_job()
             payload = self.describe(e)
             if self.keeper.touched:
                 self.restore()
@@ -248,6 +250,11 @@ class Agent:
             self.reply(self.job_seq, wire.ERROR, payload)
             return
         self.pulse()
+
+    def end_job(self):
+        """A host has nothing to say while it waits for a job: its time begins anew."""
+        self.job = None
+        self.heard = time.ticks_ms()
 
     def pulse(self):
         """Tells a host that waits that the board is at work, where nothing else has told it for ALIVE_MS."""
@@ -260,9 +267,15 @@ class Agent:
         if self.drop_job():
             text = b"stopped by the host; the state before is back: send the request again to start over"
             self.reply(self.job_seq, wire.ERROR, bytes((errors.ABORTED,)) + text)
+        self.drop_all()
+
+    def drop_all(self):
+        """Nothing is under way any more. What is on flash of an open upload stays: it can be gone on with."""
+        self.drop_job()
         self.drop_enrolment()
         self.uploads.close()
         self.watch_ms = 0
+        self.at = 0
 
     def drop_job(self):
         """Ends the job at hand and brings the last good state back; False where there was none."""
@@ -391,8 +404,7 @@ class Agent:
 
     def choose_kernels(self, payload):
         """A name."""
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         self.keeper.choose_kernels(text_of(payload))
 
     def unknown(self, kind):
@@ -402,25 +414,26 @@ class Agent:
         )
 
     def busy(self):
-        if self.job:
-            raise TinyclError("the board is at work on request 0x%02x: wait for it, or abort it" % self.job_kind, errors.BUSY)
-        raise TinyclError(
-            "an enrolment of '%s' is open (%d of %d samples): finish it, or abort it"
-            % (self.enrolling, self.keeper.learner.staged, self.expected),
-            errors.BUSY,
-        )
+        raise TinyclError("the board is at work on request 0x%02x: wait for it, or abort it" % self.job_kind, errors.BUSY)
+
+    def idle(self):
+        """Refuses what an open enrolment forbids."""
+        if self.enrolling is not None:
+            raise TinyclError(
+                "an enrolment of '%s' is open (%d of %d samples): finish it, or abort it"
+                % (self.enrolling, self.keeper.learner.staged, self.expected),
+                errors.BUSY,
+            )
 
     # blob and state
 
     def object_open(self, payload):
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         return self.uploads.begin(payload)
 
     def complete(self):
         """Name of the upload that is complete and verified."""
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         return self.uploads.complete()
 
     def activate(self, payload):
@@ -435,14 +448,12 @@ class Agent:
 
     def forget(self, payload):
         """A job: the name of a class, or nothing for all that was learned since the blob was activated."""
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         yield from self.keeper.forget(text_of(payload))
 
     def rename(self, payload):
         """A job: bytes of the old name u8, the old name, the new name."""
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         n = payload[0] if payload else 0
         yield from self.keeper.rename(text_of(payload[1 : 1 + n]), text_of(payload[1 + n :]))
 
@@ -454,7 +465,8 @@ class Agent:
         uid, offset, n = struct.unpack("<HIH", payload)
         store = self.store
         if not uid and not store.sequence:
-            raise TinyclError("nothing was learned yet: send a blob first", errors.NO_BLOB)
+            self.keeper.need()
+            raise TinyclError("neither slot has a commit that can be read: enrol or rename a class first", errors.SEQUENCE)
         name = "class%d.raw" % uid if uid else "state%d" % (store.sequence & 1)
         if not store.exists(name):
             raise TinyclError("no file %s on the board: pull again" % name, errors.UNKNOWN_CLASS)
@@ -471,8 +483,7 @@ class Agent:
     def enrol_open(self, payload):
         """samples u16, name: begins an enrolment."""
         learner = self.keeper.need()
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         if len(payload) < 3:
             raise TinyclError(
                 "an enrolment is opened with at least 3 bytes, not with %d: update the host" % len(payload), errors.FORMAT
@@ -496,14 +507,17 @@ class Agent:
             code = errors.TOO_FEW if count < least else errors.NO_ROOM
             raise TinyclError("%d samples, this blob takes %d to %d: change --samples" % (count, least, blob.max_samples), code)
         store = self.store
-        store.check_room(
-            [
-                count * blob.sample_bytes,
-                min(count, blob.per_class) * blob.sample_bytes,
-                store.most_state_bytes(learner),
-            ],
-            "an enrolment of %d samples" % count,
-        )
+        files = [
+            count * blob.sample_bytes,
+            min(count, blob.per_class) * blob.sample_bytes,
+            store.most_state_bytes(learner),
+        ]
+        what = "an enrolment of %d samples" % count
+        try:
+            store.check_room(files, what)
+        except TinyclError:  # an upload that nobody goes on with gives way
+            self.uploads.drop()
+            store.check_room(files, what)
         store.open_stage()
         self.enrolling = name
         self.expected = count
@@ -571,13 +585,16 @@ class Agent:
         module `sensor` on its flash with read_into(buffer), true where it has put a sample there)."""
         if len(payload) != 2:
             raise TinyclError("watching takes 2 bytes, not %d: update the host" % len(payload), errors.FORMAT)
-        self.watch_ms = struct.unpack("<H", payload)[0]
-        self.watch_at = time.ticks_ms()
+        period_ms = struct.unpack("<H", payload)[0]
         self.sensor = None
-        if self.watch_ms and "sensor.py" in os.listdir(self.store.root or "."):
-            import sensor
-
+        if period_ms and "sensor.py" in os.listdir(self.store.root or "."):
+            try:
+                import sensor
+            except Exception as e:  # somebody else's code
+                raise TinyclError("sensor.py does not load (%s: %s): correct it" % (type(e).__name__, e), errors.FORMAT)
             self.sensor = sensor
+        self.watch_ms = period_ms
+        self.watch_at = time.ticks_ms()
         return json.dumps({"sensor": self.sensor is not None}).encode()
 
     def look(self):
@@ -607,15 +624,13 @@ class Agent:
     def predict_open(self, payload):
         """The next byte of PREDICT_DATA begins a sample."""
         self.keeper.need()
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         self.at = 0
 
     def predict_data(self, payload):
         """The next bytes of samples, back to back. Answers with two bytes for each sample they complete: class, certainty."""
         learner = self.keeper.need()
-        if self.enrolling is not None:
-            self.busy()
+        self.idle()
         out = bytearray()
         for _ in self.samples_in(payload):
             learner.check_sample()

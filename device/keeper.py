@@ -44,6 +44,7 @@ class Keeper:
                     self.pulse()
             except (TinyclError, MemoryError, OSError) as e:
                 self.release()
+                self.store.begin()  # commits are counted on from the newest slot, whatever becomes of this blob
                 self.trouble = str(flash_error(e) if isinstance(e, OSError) else e) or "not enough memory"
             else:
                 self.trouble = ""
@@ -74,7 +75,13 @@ class Keeper:
             )
         before, served = self.kernels, self.learner is not None
         if name != before.NAME:
-            self.kernels = kernel_choice.load(name)
+            found = kernel_choice.load(name)
+            if not found:
+                raise TinyclError(
+                    "%s kernels do not load (%s): keep %s" % (name, kernel_choice.refused.get(name), before.NAME),
+                    errors.UNKNOWN_REQUEST,
+                )
+            self.kernels = found
             self.restore()
             if served and not self.learner:
                 why = self.trouble
@@ -126,6 +133,7 @@ class Keeper:
         if self.learner:
             self.learner.blob.source.close()
             self.learner = None
+        kernel_choice.let_go()
         gc.collect()
 
     def recompute(self, learner, leave):

@@ -156,10 +156,6 @@ class Learner:
         first of equals."""
         return self.kernels.forward(self.model, x, xo, classes)
 
-    def step(self, x, xo, label, shift, classes):
-        """One step of stochastic gradient descent on one latent row; returns 1 - p(label) in the kernels' unit."""
-        return self.kernels.step(self.model, x, xo, label, shift, classes)
-
     def train(self, order, n, shift, classes):
         """n steps on stored samples, as kernels/chain.py's `train`; returns the sum of their 1 - p(label)."""
         return self.kernels.train(self.model, self.replay.buffer, self.stage, order, n, shift, classes)
@@ -180,10 +176,6 @@ class Learner:
 
     def count(self, c):
         return self.replay.counts[c] if c < self.replay.classes else self.staged
-
-    def held_back(self, i):
-        """Every holdout_every-th sample of a class is validated on and not trained on."""
-        return i % self.blob.holdout_every == self.blob.holdout_every - 1
 
     def validate(self):
         """(accuracy in 1/65536, loss) on the held-back samples: mean over classes of the share that is right, and of

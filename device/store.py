@@ -41,6 +41,11 @@ def following(sequence):
     return 2 if sequence == MANY else sequence + 1
 
 
+def _blocks(sizes, block):
+    """Blocks of littlefs that files of these bytes take."""
+    return sum([-(-size // (block - 8)) for size in sizes])
+
+
 class Store:
     """root: a folder that ends in a slash."""
 
@@ -73,14 +78,8 @@ class Store:
             pass
 
     def rename(self, old, new):
-        """Replaces `new`: at once, but on FAT, whose rename refuses that, by removing it first."""
-        try:
-            os.rename(self.path(old), self.path(new))
-        except OSError as e:
-            if e.args[0] != 17:
-                raise
-            self.remove(new)
-            os.rename(self.path(old), self.path(new))
+        """Replaces `new`: at once, except on FAT."""
+        os.rename(self.path(old), self.path(new))
 
     # room
 
@@ -88,22 +87,20 @@ class Store:
         """Refuses where the flash lacks room for new files of these bytes, each of whole blocks, with SPARE_BLOCKS to spare."""
         if not hasattr(os, "statvfs"):
             return
-        need, free = self._room(sizes)
-        if need > free and self.spare:  # what only the older slot names
-            self.spare = ()
-            self.sweep()
-            need, free = self._room(sizes)
-        if need > free:
-            raise TinyclError(
-                "%s needs %d bytes of flash, %d are free; nothing was changed: remove files from the board, or forget a class"
-                % (what, need, free),
-                errors.NO_ROOM,
-            )
-
-    def _room(self, sizes):
         fs = os.statvfs(self.root or os.getcwd())
         block = fs[0]
-        return (sum([-(-size // (block - 8)) for size in sizes]) + SPARE_BLOCKS) * block, block * fs[3]
+        need = (_blocks(sizes, block) + SPARE_BLOCKS) * block
+        free = block * fs[3]
+        if need > free:  # what only the older slot names gives way, if that helps
+            free += block * _blocks([self.size("class%d.raw" % uid) for uid in self.spare if uid not in self.named], block)
+            if need > free:
+                raise TinyclError(
+                    "%s needs %d bytes of flash, %d are free; what was learned is as it was: remove files from the board, or "
+                    "forget a class" % (what, need, free),
+                    errors.NO_ROOM,
+                )
+            self.spare = ()
+            self.sweep()
 
     def most_state_bytes(self, learner):
         """No state of this learner is larger."""

@@ -100,9 +100,19 @@ class Uploads:
 
     def close(self):
         """What is on flash of an open upload stays: it can be gone on with."""
-        if self.now:
-            self.now[0].close()
-            self.now = None
+        now, self.now = self.now, None
+        if now:
+            try:
+                now[0].close()
+            except OSError:  # a full flash: every block was on flash before it was answered, and `finish` reads all of them
+                pass
+
+    def drop(self):
+        """Removes all of them from flash."""
+        self.close()
+        self.ready = ""
+        for name in self.store.uploads():
+            self.store.remove(name)
 
     def complete(self):
         """Name of the upload that is complete and verified."""

@@ -62,8 +62,9 @@ _LIMITS = {
 # LAYR: LAYER_INTS int32 for each layer, in this order; a pool uses the fields up to PAD
 CONV2D = 1
 MAXPOOL2D = 2
+DEPTHWISE2D = 3  # a conv2d whose output channel k sees input channel k only; the kernels have it, format 1 has not
 LAYER_INTS = 16
-OP, IN_H, IN_W, IN_C, OUT_H, OUT_W, OUT_C, KERNEL, STRIDE, PAD, SHIFT1, SHIFT2, W_AT, Q_AT = range(14)
+OP, IN_H, IN_W, IN_C, OUT_H, OUT_W, OUT_C, KERNEL, STRIDE, PAD, SHIFT1, SHIFT2, W_AT, Q_AT, KERNEL_W = range(15)
 EXIT_INTS = 4  # layers up to here, max-pool of their output (1: none), inputs that this exit adds, MACs up to here
 RUNG_INTS = 4  # exit, hidden units, inputs of the head, MACs of one inference
 
@@ -314,6 +315,8 @@ class Blob:
             h = (h + 2 * pad - k) // stride + 1
             w = (w + 2 * pad - k) // stride + 1
             if t[at + OP] == CONV2D:
+                if t[at + KERNEL_W] or t[at + 15]:
+                    _bad("layer %d has %d and %d in fields that are 0 in this version", i, t[at + KERNEL_W], t[at + 15])
                 c = t[at + OUT_C]
                 if not 1 <= c <= MAX_CHANNELS:
                     _bad("layer %d has %d channels, the limit is %d", i, c, MAX_CHANNELS)

@@ -39,9 +39,8 @@ SAMPLE = 9  # a sample of the wrong size or outside the blob's range
 TOO_FEW = 10  # not enough samples for what was asked
 NO_ROOM = 11  # no class slot, sample slot or flash left
 ABORTED = 12  # the host asked to stop; the last good state is back
-SEQUENCE = 13  # a request out of turn: no object open, a block at the wrong offset
-
-VERSION = 14  # host and board speak different protocols
+SEQUENCE = 13  # out of turn: nothing open, or a piece that crosses a block
+VERSION = 14  # host and board speak different protocols, or a learned state is of a version to come
 
 NAMES = (
     "OK INTERNAL FORMAT PLAN UNKNOWN_REQUEST NO_BLOB BUSY CLASS_EXISTS UNKNOWN_CLASS SAMPLE TOO_FEW NO_ROOM ABORTED SEQUENCE "

@@ -43,28 +43,6 @@ NAK = 0x82  # payload: the sequence number that the board waits for
 EVENT = 0x90  # payload: JSON object; may be dropped; seq counts events
 
 
-def max_payload(window):
-    """The largest payload whose frame fits `window` bytes on the line even if every byte of it has to be escaped."""
-    return min((window - HEAD_BYTES) // 2, MAX_BODY // 2) - MIN_BODY
-
-
-def pieces(data, line_bytes):
-    """A generator that cuts data into payloads whose frames have at most line_bytes (64 or more) on the line: as long as the
-    bytes that have to be escaped allow."""
-    most = min(line_bytes, HEAD_BYTES + MAX_BODY) - HEAD_BYTES - MIN_BODY - 5  # number and CRC-32 may need escapes too
-    at = 0
-    while at < len(data):
-        n = min(most, len(data) - at)
-        while True:
-            part = data[at : at + n]
-            over = n + part.count(b"\x03") + part.count(b"\x7d") + part.count(b"\x7e") - most
-            if over <= 0:
-                break
-            n -= (over + 1) // 2
-        yield part
-        at += n
-
-
 def encode(kind, seq, payload=b""):
     """One frame as the bytes of its line. Raises ValueError if the payload is too long for any frame."""
     body = bytes((kind, seq)) + payload

@@ -9,7 +9,6 @@ from tinycl.shared import blob as b
 from tinycl.shared import fixed as f
 
 Case = tuple[list[list[str]], list[list[Any]]]  # buffers [typecode, hex], calls [function, argument, …]
-DEPTHWISE2D = 3  # as in device/kernels/plain.py
 ERRORS = [-(1 << 15), 1 << 15, 0, -1, 1]
 
 
@@ -62,7 +61,7 @@ def conv2d(g: np.random.Generator) -> Case:
     worst = int((np.abs(kernels.reshape(out_c, -1)).sum(1) * 128 + np.abs(bias)).max())
     shift1 = min(30, max(0, worst.bit_length() - 15) + int(g.choice([0, 0, 1, 15])))  # |sum| >> shift1 < 2**15
     mult = mixed(g, out_c, 0, (1 << 15) - 1, [0, 1, (1 << 15) - 1])
-    table = [0] * b.LAYER_INTS * layer + [DEPTHWISE2D if depthwise else b.CONV2D, h, w, c, out_h, out_w, out_c, kh]
+    table = [0] * b.LAYER_INTS * layer + [b.DEPTHWISE2D if depthwise else b.CONV2D, h, w, c, out_h, out_w, out_c, kh]
     table += [stride, pad, shift1, int(g.choice([1, 8, 15, 30])), w_at, q_at, 0 if kw == kh else kw, 0]
     buffers = [
         buffer("B", int8(g, h * w * c)),

@@ -1,5 +1,5 @@
 # Which kernels there are on this board, and which one is best. Every implementation that the firmware can run is imported once
-# and its code stays in memory, so that the host may ask for another; but not viper (19 kB) where native serves.
+# and its code stays in memory, so that the host may ask for another; but not viper (the largest) where native serves.
 import sys
 
 ORDER = ("native", "viper", "ulab", "plain")  # best first
@@ -24,6 +24,13 @@ def load(name):
         sys.modules.pop(__name__ + "." + name, None)  # what was left half imported must not pass for whole the next time
         return None
     return kernels
+
+
+def let_go():
+    """Before a model's memory is given back: the assembler kernels keep addresses of it, which the collector takes for use."""
+    thumb = sys.modules.get(__name__ + ".thumb")
+    if thumb:
+        thumb.let_go()
 
 
 def available():

@@ -9,6 +9,7 @@
 #   z, e, g   int32 arrays: logits, errors, hidden errors
 from array import array
 
+from shared.blob import DEPTHWISE2D
 from shared.fixed import (
     BACK_E_SHIFT,
     BACK_SHIFT,
@@ -29,7 +30,6 @@ from .chain import deal, forward, step, train  # noqa: F401
 NAME = "plain"
 WEIGHT_BYTES = 4
 SCRATCH_BYTES = 0  # to leave free for short-lived arrays of a training step
-DEPTHWISE2D = 3  # op of a layer, as blob.CONV2D is
 ONE = E_ONE  # the error of a class that has probability 1 and should have 0
 
 

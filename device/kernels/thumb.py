@@ -22,6 +22,12 @@ _p = array("i", bytes(64 * 9))
 _one = array("i", bytes(8))  # the order of a single step
 
 
+def let_go():
+    """Forgets the addresses of the last model; each call writes its own."""
+    for i in range(len(_p)):
+        _p[i] = 0
+
+
 # block: w, x, z, rows, n, bytes from the end of a row to the next, 4 if a bias comes before the first column and 0 if not
 @micropython.asm_thumb
 def _dense(r0):
@@ -223,7 +229,7 @@ def update(w: ptr32, stride: int, rows: int, col: int, x: ptr8, xo: int, n: int,
         _update(_p)
 
 
-# The same for weights that cannot reach W_MAX: 11 cycles each in place of 17
+# The same for weights that cannot reach W_MAX
 @micropython.asm_thumb
 def _update_free(r0):
     mov(r4, r8)

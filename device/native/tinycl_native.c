@@ -14,12 +14,6 @@
 #include "py/dynruntime.h"
 #include "fixed.h"
 
-// What a later format of the blob may say in fields that format 1 writes as 0.
-#ifndef DEPTHWISE2D
-#define DEPTHWISE2D 3 // op: a conv2d whose output channel k sees input channel k only; weights [c, kernel h, kernel w]
-#define KERNEL_W 14   // width of a kernel that is not square, 0 where it is; KERNEL is the height. A side of 1 is not padded
-#endif
-
 #define HOT static __attribute__((noinline))
 
 // Inner loops. On a Cortex-M0+ a load takes 2 cycles but ldm of n words 1 + n, a taken branch 2, all else 1: so words are
@@ -27,7 +21,7 @@
 
 #if defined(__ARM_ARCH_6M__)
 
-// acc[k] += sum of x_end[i] * w_end[k * stride + i] for i = -n .. -1 and k = 0 .. 3: 4.9 cycles a product. n > 0.
+// acc[k] += sum of x_end[i] * w_end[k * stride + i] for i = -n .. -1 and k = 0 .. 3. n > 0.
 __attribute__((naked)) static void dot4(const int8_t *x_end, int minus_n, const int8_t *w_end, int stride, int32_t *acc) {
     __asm volatile (
         ".syntax unified\n"
@@ -61,7 +55,7 @@ __attribute__((naked)) static void dot4(const int8_t *x_end, int minus_n, const 
         );
 }
 
-// z[i] += sum of (w[i * stride + j] >> 8) * x[j], two rows at a time: 5.5 cycles a product. x_end - x is a multiple of 8 and
+// z[i] += sum of (w[i * stride + j] >> 8) * x[j], two rows at a time. x_end - x is a multiple of 8 and
 // z_end - z one of 2, neither 0.
 __attribute__((naked)) static void dense_pairs(
     const int32_t *w, const int32_t *x, const int32_t *x_end, int32_t *z, int32_t *z_end, uint32_t stride) {
@@ -96,7 +90,7 @@ __attribute__((naked)) static void dense_pairs(
         );
 }
 
-// w[i * stride + j] -= (e[i] * x[j]) >> shift: 8.4 cycles each; rows whose error is 0 stay. x_end - x is a multiple of 8, not 0;
+// w[i * stride + j] -= (e[i] * x[j]) >> shift; rows whose error is 0 stay. x_end - x is a multiple of 8, not 0;
 // e_end > e.
 __attribute__((naked)) static void update_rows(
     int32_t *w, const int32_t *x, int shift, const int32_t *e, const int32_t *x_end, const int32_t *e_end, uint32_t stride) {

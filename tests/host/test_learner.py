@@ -80,6 +80,12 @@ def train(made: Enrolment, epochs: int = 2) -> None:
 # memory
 
 
+def held_back(learner, i: int) -> bool:
+    """Every holdout_every-th sample of a class is validated on and not trained on."""
+    every = learner.blob.holdout_every
+    return i % every == every - 1
+
+
 def drained(generator):
     """What a generator returns."""
     while True:
@@ -178,7 +184,7 @@ def test_new_units_can_learn(kernels: ModuleType) -> None:
     for c in range(learner.classes):
         for i in range(learner.count(c)):
             learner._forward_stored(c, i, learner.classes)
-            if not learner.held_back(i):
+            if not held_back(learner, i):
                 active |= {k for k in range(learner.h) if 0 < learner.features[learner.inputs + k] < 127}
     head, hidden = (np.array(w) for w in weights(made))
     train(made)
@@ -333,7 +339,7 @@ def test_validation_is_the_mean_over_classes_of_held_back_samples() -> None:
     for c in range(4):
         right = []
         for i in range(learner.count(c)):
-            if learner.held_back(i):
+            if held_back(learner, i):
                 learner._forward_stored(c, i, 4)
                 right.append(int(np.argmax(learner.logits[:4])) == c)
         shares.append(np.mean(right))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinycl.link.pieces import pieces
 from tinycl.shared import wire
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -19,7 +20,7 @@ LINES = [case for case in CASES if "line" in case]
 STREAMS = [case for case in CASES if "stream" in case]
 SIZES = (0, 1, 63, 64, 65, 127, 128, 511, 512, 513)
 BUFFER = 2048
-LONGEST = wire.max_payload(BUFFER)
+LONGEST = (BUFFER - wire.HEAD_BYTES) // 2 - wire.MIN_BODY  # whose frame fits even if every byte of it has to be escaped
 Frame = tuple[int, int, bytes]
 
 byte = st.integers(0, 255)
@@ -73,10 +74,11 @@ def test_one_value_in_every_size(value, size):
     assert wire.Decoder(BUFFER).feed(line) == [(wire.OBJECT_DATA, 9, bytes([value]) * size)]
 
 
-@given(st.integers(64, wire.HEAD_BYTES + wire.MAX_BODY), byte)
-def test_the_largest_payload_fits_its_window_even_if_all_is_escaped(window, seq):
-    line = wire.encode(0x7E, seq, b"\x03" * wire.max_payload(window))
-    assert len(line) <= window
+@given(st.integers(64, wire.HEAD_BYTES + wire.MAX_BODY), byte, st.binary(max_size=4000) | st.just(b"\x03\x7d\x7e" * 800))
+def test_pieces_fit_their_window_whatever_has_to_be_escaped(window, seq, data):
+    parts = list(pieces(data, window))
+    assert b"".join(parts) == data
+    assert all(part and len(wire.encode(0x7E, seq, part)) <= window for part in parts)
 
 
 def test_a_payload_over_the_limit_is_refused_with_numbers():

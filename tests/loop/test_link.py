@@ -18,7 +18,6 @@ import pytest
 import serial
 from faults import CountingPort
 
-from tinycl.bench.faults import FaultyBoard
 from tinycl.board.base import BoardError, runtime
 from tinycl.board.sim import SimBoard, find_micropython
 from tinycl.link import link as link_module
@@ -32,31 +31,11 @@ pytestmark = pytest.mark.usefixtures("micropython")
 GOOD = make_blobs.tiny()
 LARGE = make_blobs.b.pack({**make_blobs.sections(), "XTRA": bytes(range(256)) * 40})  # three blocks of flash
 BUSY_TRAINING = {"target_permille": 1001, "epochs": 255, "patience": 255}  # never content: every rung, every epoch
+samples = make_blobs.pictures
 HOSTILE = sorted((Path(__file__).parent.parent / "vectors/blobs").glob("*.tcb"))
 
 
-def samples(quadrant: int, n: int, seed: int = 9) -> np.ndarray:
-    return np.frombuffer(make_blobs.samples(quadrant, n, seed), np.int8).reshape(n, 4, 4, 1)
-
-
 TEST_SET = np.concatenate([samples(q, 30) for q in range(4)])
-
-
-@pytest.fixture(scope="module")
-def shared_board() -> Iterator[FaultyBoard]:
-    with FaultyBoard() as board:
-        yield board
-
-
-@pytest.fixture
-def board(shared_board: FaultyBoard) -> FaultyBoard:
-    """A board with a faultless line, the tiny blob and two classes."""
-    shared_board.mean_gap = 0
-    if not shared_board.plugged:
-        shared_board.start()
-    shared_board.connect()
-    shared_board.client.send_blob(GOOD)
-    return shared_board
 
 
 def state(board: SimBoard) -> tuple[int, int, int, str]:
@@ -817,6 +796,9 @@ def test_a_blob_that_rotted_on_flash_is_told_and_replaced(kept):
         kept.client.predict(TEST_SET)
     kept.client.send_blob(GOOD)
     assert state(kept)[2] == 2 and kept.link.hello()["trouble"] == ""
+    now = state(kept)
+    kept.restart()
+    assert state(kept) == now  # the older commits of the blob that rotted do not come back
 
 
 # the interpreter

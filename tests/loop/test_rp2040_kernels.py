@@ -63,3 +63,38 @@ def test_kernels_on_the_chip_agree_to_the_bit(chip: Repl, kernel: Callable[[np.r
 @pytest.mark.parametrize(("inputs", "units"), [(64, 0), (24, 12), (29, 13)])
 def test_training_on_the_chip_agrees_to_the_bit(chip: Repl, inputs: int, units: int, extreme: bool) -> None:
     assert agrees(chip, kernel_cases.training(np.random.default_rng(3), 120, inputs, units, 6, 4, extreme))
+
+
+HELD = """
+import gc
+from keeper import Keeper
+from store import Store
+def used():
+    keeper = Keeper(Store(""), "viper", lambda: None)
+    keeper.start()
+    learner = keeper.learner
+    plan = sum(len(learner.model[k]) * 4 for k in (2, 3))
+    learner.predict()
+    learner = None
+    keeper.release()
+    gc.collect()
+    return plan, gc.mem_free()
+used()
+plan, released = used()
+import sys
+sys.modules["kernels.thumb"].let_go()
+gc.collect()
+print(plan, gc.mem_free() - released)
+"""
+
+
+def test_a_model_that_is_released_gives_its_memory_back(copied: Path) -> None:
+    """The assembler kernels keep addresses in an array, which the collector takes for use of what lies there."""
+    board = Rp2040Board(flash=copied)
+    try:
+        board.start()
+        with board.repl() as repl:
+            plan, held = map(int, repl.execute(HELD, 60.0, "a release").split())
+        assert held < plan / 4, (plan, held)
+    finally:
+        board.close()

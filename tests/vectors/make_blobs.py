@@ -1,6 +1,6 @@
 """Makes tiny.tcb, a small good blob, and blobs/, hostile ones that each break one rule of shared/BLOB.md; their names say
 which, and blobs.json what the refusal of each says. Also the builder of small blobs for other tests. Everything follows
-from a fixed seed. Depends on tinycl.shared.
+from a fixed seed. Depends on tinycl.shared, and on tinycl.bench.fuzz for checksums made right again.
 
 usage: python tests/vectors/make_blobs.py
 """
@@ -12,6 +12,9 @@ from binascii import crc32
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from tinycl.bench.fuzz import sealed_blob as reseal
 from tinycl.shared import blob as b
 from tinycl.shared.plan import add_plan
 
@@ -55,6 +58,11 @@ def samples(quadrant: int, n: int, seed: int = 1) -> bytes:
     return bytes(out)
 
 
+def pictures(quadrant: int, n: int, seed: int = 9) -> np.ndarray:
+    """The same as the host has them, int8 [n, 4, 4, 1]; others than those in the blob."""
+    return np.frombuffer(samples(quadrant, n, seed), np.int8).reshape(n, SIDE, SIDE, 1)
+
+
 def ints(*values: int) -> bytes:
     return b"".join(struct.pack("<i", v) for v in values)
 
@@ -95,20 +103,6 @@ def parts(**meta: object) -> dict[str, bytes]:
 def tiny(**meta: object) -> bytes:
     """The tiny blob."""
     return b.pack(sections(**meta))
-
-
-def reseal(data: bytes) -> bytes:
-    """The same bytes with every checksum made right again: hostile content that no CRC gives away."""
-    out = bytearray(data)
-    count = struct.unpack_from("<H", out, 6)[0]
-    end = b.HEADER_BYTES + b.ENTRY_BYTES * count
-    for entry in range(b.HEADER_BYTES, min(end, len(out) - b.ENTRY_BYTES + 1), b.ENTRY_BYTES):
-        at, n = struct.unpack_from("<II", out, entry + 4)
-        struct.pack_into("<I", out, entry + 12, crc32(out[at : at + n]))
-    table = bytes(out[b.HEADER_BYTES : end])
-    struct.pack_into("<I", out, 12, crc32(table))
-    struct.pack_into("<I", out, 16, crc32(bytes(out[:16]) + bytes(4) + table))
-    return bytes(out)
 
 
 def entry_of(data: bytes, kind: str) -> int:
@@ -267,6 +261,8 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "layr-negative", poke_int("LAYR", b.SHIFT1, -1), "section LAYR has the negative value -1"
     yield "layr-negative-offset", poke_int("LAYR", layr + b.W_AT, -4), "section LAYR has the negative value -4"
     yield "layr-operation-unknown", poke_int("LAYR", b.OP, 3), "layer 0 has operation 3 with padding 1 and 4 channels"
+    yield "layr-kernel-width", poke_int("LAYR", b.KERNEL_W, 10**9), "layer 0 has 1000000000 and 0 in fields that are 0"
+    yield "layr-last-field", poke_int("LAYR", 15, 1), "layer 0 has 0 and 1 in fields that are 0"
     yield "layr-first-input-differs", poke_int("LAYR", b.IN_H, 5), "layer 0 takes 5x4x1"
     yield "layr-chain-broken", poke_int("LAYR", layr + b.IN_C, CHANNELS + 1), "layer 1 takes 4x4x5"
     yield "layr-output-larger", poke_int("LAYR", b.OUT_H, 5), "layer 0 makes 4x4"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tinycl.shared import fixed as f
+from tinycl.shared.blob import DEPTHWISE2D
 
 NAME = "numpy"
 WEIGHT_BYTES = 4
-DEPTHWISE2D = 3
 ONE = f.E_ONE
 _EXP2 = np.array(f.EXP2, np.int64)
 

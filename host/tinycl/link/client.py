@@ -13,6 +13,7 @@ from tinycl.learned import Learned
 from tinycl.link import link as link_module
 from tinycl.link.errors import BoardRefused, BoardReset, BoardSilent, LinkError
 from tinycl.link.link import Event, Link
+from tinycl.link.pieces import pieces
 from tinycl.shared import wire
 from tinycl.shared.errors import TinyclError
 
@@ -86,8 +87,8 @@ class Client:
             end = min(at + block, len(blob))
             # Two frames fill the window: one is under way while the other is answered. The answer to a block's last piece is
             # the credit for the next block: flash was written in between.
-            pieces = wire.pieces(blob[at:end], self.link.window // 2)
-            for _ in self.link.stream((wire.OBJECT_DATA, piece) for piece in pieces):
+            parts = pieces(blob[at:end], self.link.window // 2)
+            for _ in self.link.stream((wire.OBJECT_DATA, part) for part in parts):
                 pass
             at = end
             if progress:
@@ -138,7 +139,7 @@ class Client:
 
     def _send_samples(self, x: np.ndarray) -> int:
         have = 0
-        for part in wire.pieces(x.tobytes(), self.link.window):  # one at a time: the board writes each before it answers
+        for part in pieces(x.tobytes(), self.link.window):  # one at a time: the board writes each before it answers
             have = _unpack("<H", self.link.request(wire.ENROL_DATA, part))[0]
         return have
 
@@ -215,8 +216,8 @@ class Client:
         self.check_samples(x)
         self.link.request(wire.PREDICT_OPEN)
         out = bytearray()
-        pieces = wire.pieces(x.tobytes(), self.link.window // 2)
-        for answer in self.link.stream((wire.PREDICT_DATA, part) for part in pieces):
+        parts = pieces(x.tobytes(), self.link.window // 2)
+        for answer in self.link.stream((wire.PREDICT_DATA, part) for part in parts):
             out += answer
             if progress:
                 progress(len(out) // 2, len(x))

@@ -11,7 +11,8 @@ from typing import Any
 
 import serial
 
-from tinycl.link.errors import BoardGone, BoardRefused, BoardReset, BoardSilent, LinkError, ProtocolMismatch
+from tinycl.link.errors import BoardGone, BoardRefused, BoardReset, BoardSilent, LineUnfit, LinkError, ProtocolMismatch
+from tinycl.link.pieces import pieces
 from tinycl.shared import wire
 
 # What pyserial lets through where the port went away under it.
@@ -103,23 +104,26 @@ class Link:
         while time.monotonic() < end:
             frame = self._next_frame()
             if frame and frame[0] == wire.EVENT:
-                self._event(frame[1], frame[2], on_event)
+                self._event(frame[1], _object(frame[2]), on_event)
 
     def check_line(self, rounds: int = 4) -> None:
         """Whether this line carries whole windows of all bytes, there and back, at the rate that it has: to be asked once after
-        that was chosen. Raises LinkError with the numbers where anything had to be sent again."""
+        that was chosen. Raises LineUnfit with the numbers where anything had to be sent again."""
         before = self.request_object(wire.STATUS)
         lost, broken = self.repeats, self.decoder.crc_errors
         rng = random.Random(1)
         for _ in range(rounds):
             # STATUS is answered whatever it carries, with more bytes than a window of a UART
-            line = max(wire.pieces(rng.randbytes(2 * self.window), self.window), key=len)
-            self.request(wire.STATUS, line)
+            line = max(pieces(rng.randbytes(2 * self.window), self.window), key=len)
+            try:
+                self.request(wire.STATUS, line)
+            except BoardSilent as e:
+                raise LineUnfit(f"no answer to a window of {self.window} bytes: take a lower --baud, or another cable") from e
         after = self.request_object(wire.STATUS)
         there = sum(int(after.get(key, 0)) - int(before.get(key, 0)) for key in ("crc_errors", "gaps"))
         back = self.decoder.crc_errors - broken
         if there or back or self.repeats != lost:
-            raise LinkError(
+            raise LineUnfit(
                 f"{rounds} windows of {self.window} bytes lost {there} frames on the way to the board, {back} on the way back, "
                 f"and took {self.repeats - lost} repeats: take a lower --baud, or another cable"
             )
@@ -193,7 +197,8 @@ class Link:
                     return
                 frame = self._next_frame()
                 now = time.monotonic()
-                news = frame is not None and _is_news(frame, flying)
+                event = _object(frame[2]) if frame is not None and frame[0] == wire.EVENT else None
+                news = frame is not None and _is_news(frame, event, flying)
                 if news:
                     heard = now
                 elif now - heard > silence_s:
@@ -213,8 +218,8 @@ class Link:
                 if frame is None:
                     continue
                 kind, seq, payload = frame
-                if kind == wire.EVENT:
-                    self._event(seq, payload, on_event)
+                if event is not None:
+                    self._event(seq, event, on_event)
                     if news:
                         heard = time.monotonic()  # a listener may take its time
                 elif kind == wire.NAK and payload:
@@ -293,13 +298,13 @@ class Link:
                     raise _refusal(frame[2])
         return None
 
-    def _event(self, seq: int, payload: bytes, on_event: Callable[[Event], None] | None) -> None:
+    def _event(self, seq: int, event: Event, on_event: Callable[[Event], None] | None) -> None:
         if self.events >= 0:
             self.lost_events += (seq - self.events - 1) & 255
         self.events = seq
         listener = on_event or self.on_event
         if listener:
-            listener(_object(payload))
+            listener(event)
 
     def _next_frame(self) -> tuple[int, int, bytes] | None:
         """The next frame, or None after the port's read timeout."""
@@ -330,12 +335,12 @@ class Link:
         self.decoder.n = 0
 
 
-def _is_news(frame: tuple[int, int, bytes], flying: Iterable[tuple[int, int, bytes]]) -> bool:
-    """Whether a frame says that the board is at work on what it was asked: one that only asks again, answers what nobody asked,
-    or goes on telling what it was told to watch, has perhaps never heard the request."""
-    kind, seq, payload = frame
-    if kind == wire.EVENT:
-        return _object(payload).get("t") not in OWN_ACCORD
+def _is_news(frame: tuple[int, int, bytes], event: Event | None, flying: Iterable[tuple[int, int, bytes]]) -> bool:
+    """Whether a frame, with its event if it is one, says that the board is at work on what it was asked: one that only asks
+    again, answers what nobody asked, or goes on telling what it was told to watch, has perhaps never heard the request."""
+    kind, seq, _ = frame
+    if event is not None:
+        return event.get("t") not in OWN_ACCORD
     return kind in (wire.OK, wire.ERROR) and any(f[0] == seq for f in flying)
 
 
