@@ -24,6 +24,10 @@ class BoardGone(LinkError):
     """The port vanished: unplugged, or the board's process ended."""
 
 
+class LineUnfit(LinkError):
+    """The line loses bytes at the rate that was chosen for it."""
+
+
 class BoardReset(LinkError):
     """The board started over in the middle of a session: what was open is gone, what was committed is there."""
 
