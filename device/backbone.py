@@ -18,14 +18,16 @@ class Backbone:
         blob.read("WGHT", self.weights, len(self.weights))
         blob.read("QUAN", self.quant, 4 * len(self.quant))
 
-    def latents(self, sample, leave, out, at):
-        """Writes the latents of exits 0..leave of one sample (int8 [h, w, c]) to out[at:]; returns how many bytes."""
+    def latents(self, sample, leave, out, at, first=0):
+        """Writes the latents of exits first..leave of one sample (int8 [h, w, c]) to out[at:]; returns how many bytes. With
+        first > 0 it goes on where the last call, for this sample, left at exit first - 1."""
         t = self.layers
         kernels = self.kernels
         start = at
-        x = sample
-        layer = 0
-        for e in range(leave + 1):
+        layer = self.exits[(first - 1) * b.EXIT_INTS] if first else 0
+        x = self.act[(layer - 1) & 1] if layer else sample
+        o = (layer - 1) * b.LAYER_INTS
+        for e in range(first, leave + 1):
             ea = e * b.EXIT_INTS
             while layer < self.exits[ea]:
                 o = layer * b.LAYER_INTS

@@ -36,6 +36,11 @@ def enrol(learner, recompute):
     # What was held back has done its work: the last epochs learn from it too.
     for k in range(blob.refit_epochs):
         yield from one_epoch(learner, "refit", k, blob.shift_last, total)
+    if learner.has_early:
+        learner.begin_early()
+        for k in range(blob.early_epochs):
+            yield from one_epoch(learner, "early", k, blob.shift_last, total)
+        yield from learner.set_sure()
     yield {
         "t": "trained",
         "val": share(val),
@@ -43,6 +48,8 @@ def enrol(learner, recompute):
         "target": share(target),
         "rung": learner.rung,
         "macs": learner.macs()[0],
+        "early_macs": learner.early_macs()[0],
+        "sure": learner.sure,
         "train_macs": total["macs"],
         "steps": total["steps"],
         "train_ms": time.ticks_diff(time.ticks_ms(), start),
@@ -95,13 +102,14 @@ def one_epoch(learner, phase, k, shift, total):
     """One epoch; returns (steps, sum of its losses) and adds its steps and MACs to `total`."""
     if k == 0:  # not before each: it takes half as long as a small epoch, which leaves a kilobyte or two of garbage
         gc.collect()
+    early = phase == "early"
     last = None
-    for last in learner.epoch(shift, phase == "refit"):
+    for last in learner.epoch(shift, phase != "fit", early):
         if last is None:
             yield None
     steps, loss = last
     total["steps"] += steps
-    total["macs"] += steps * learner.macs()[1]
-    if phase == "refit":
+    total["macs"] += steps * (learner.early_macs() if early else learner.macs())[1]
+    if phase != "fit":
         yield {"t": "epoch", "phase": phase, "rung": learner.rung, "epoch": k, "loss": mean_loss(learner, steps, loss)}
     return steps, loss

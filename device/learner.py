@@ -15,9 +15,11 @@ from replay import Replay
 from shared import blob as b
 from shared import errors, fixed
 from shared.errors import TinyclError
+from shared.state import NEVER_SURE
 
 ACCURACY_ONE = 1 << 16
 MARGIN = 1 << 18  # a new hidden unit stands this far (0.5) on the bright side of its ReLU for one sample of the memory
+EARLY_MISTAKES = 100  # of so many samples that leave at the first exit, one may be a mistake that the whole model avoids
 SPREAD = 4  # a new weight of U: a signed 16-bit random number << 4, that is uniform within +-0.5
 
 
@@ -66,6 +68,24 @@ class Learner:
             self.inputs,
             self.units,
         )
+        # The first exit's own head: a sample whose class it is sure of leaves there (see `predict`).
+        self.early = buffers["early"]
+        self.early_inputs = blob.features[0] if len(self.early) else 0
+        self.early_model = chain.model(
+            kernels,
+            self.early,
+            self.hidden,
+            self.logits,
+            self.errors,
+            self.hidden_errors,
+            self.features,
+            buffers["sums"],
+            self.early_inputs,
+            0,
+        )
+        self.sure = NEVER_SURE  # a certainty above it is enough to leave
+        self.asked = 0  # predictions since the start,
+        self.left_early = 0  # and how many of them left at the first exit
         self.order = array("i", bytes(8 * blob.max_classes))  # of one round of training, as kernels/chain.py's `deal` has it
         self.cursor = array("i", bytes(4 * blob.max_classes))
         self.dealt = array("i", bytes(4 * blob.max_classes))  # samples of each class in this epoch
@@ -83,10 +103,17 @@ class Learner:
         self.exit = self.blob.rungs[at]
         self.h = self.blob.rungs[at + 1]
         self.n = self.blob.rungs[at + 2]
+        if not self.has_early:
+            self.sure = NEVER_SURE
         dims = self.model[1]
         dims[chain.INPUTS] = self.n
         dims[chain.UNITS] = self.h
         dims[chain.ROOM] = 0  # weights are written around a change of rung
+
+    @property
+    def has_early(self):
+        """Whether the rung in use has a head at the first exit beside its own."""
+        return self.exit > 0 and self.early_inputs > 0
 
     def exit_of(self, rung):
         return self.blob.rungs[rung * b.RUNG_INTS]
@@ -101,6 +128,13 @@ class Learner:
         last = self.classes * (1 + self.n + self.h)
         forward = last + self.h * (1 + self.n)
         return self.blob.exits[self.exit * b.EXIT_INTS + 3] + forward, 2 * forward + self.classes * self.h
+
+    def early_macs(self):
+        """The same of the first exit's own head; zeros where there is none."""
+        if not self.has_early:
+            return 0, 0
+        forward = self.classes * (1 + self.early_inputs)
+        return self.blob.exits[3] + forward, 2 * forward
 
     def load_base(self):
         """Base classes and their head as the blob has them; their latents are the caller's to make."""
@@ -119,17 +153,22 @@ class Learner:
     def clear_weights(self):
         self.kernels.clear(self.head)
         self.kernels.clear(self.hidden)
+        if self.early_inputs:
+            self.kernels.clear(self.early)
 
     def forget(self, c):
         """Takes class c out of the model: its row of the last layer, its replay memory, its name. The logits of all other
         classes stay what they were."""
         kernels = self.kernels
         last = self.replay.classes - 1
-        for k in range(c, last + 1):
-            at = k * self.w_stride
-            below = at + self.w_stride
-            row = kernels.export(self.head, below, self.w_stride) if k < last else array("i", bytes(4 * self.w_stride))
-            kernels.adopt(self.head, at, row)
+        heads = [(self.head, self.w_stride)]
+        if self.early_inputs:
+            heads.append((self.early, 1 + self.early_inputs))
+        for head, stride in heads:
+            for k in range(c, last + 1):
+                at = k * stride
+                row = kernels.export(head, at + stride, stride) if k < last else array("i", bytes(4 * stride))
+                kernels.adopt(head, at, row)
         self.replay.remove(c)
 
     def read_base(self, c, i):
@@ -156,16 +195,32 @@ class Learner:
         first of equals."""
         return self.kernels.forward(self.model, x, xo, classes)
 
-    def train(self, order, n, shift, classes):
+    def train(self, order, n, shift, classes, early=False):
         """n steps on stored samples, as kernels/chain.py's `train`; returns the sum of their 1 - p(label)."""
-        return self.kernels.train(self.model, self.replay.buffer, self.stage, order, n, shift, classes)
+        model = self.early_model if early else self.model
+        return self.kernels.train(model, self.replay.buffer, self.stage, order, n, shift, classes)
 
     def predict(self):
-        """(class, probability in 1/255) of the raw sample in `sample`."""
+        """(class, probability in 1/255) of the raw sample in `sample`. Where the first exit's own head is sure, the rest of the
+        backbone is not computed."""
         classes = self.replay.classes
-        self.backbone.latents(self.sample, self.exit, self.features, 0)
+        self.asked += 1
+        at = first = 0
+        if self.sure < NEVER_SURE:
+            first = 1
+            at = self.backbone.latents(self.sample, 0, self.features, 0)
+            c = self.kernels.forward(self.early_model, self.features, 0, classes)
+            certainty = self.certainty(c)
+            if certainty > self.sure:
+                self.left_early += 1
+                return c, certainty
+        self.backbone.latents(self.sample, self.exit, self.features, at, first)
         c = self.forward(self.features, 0, classes)
-        return c, min(255, int(self.errors[c] * 255 / self.kernels.ONE))
+        return c, self.certainty(c)
+
+    def certainty(self, c):
+        """Probability of class c after a forward pass, in 1/255."""
+        return min(255, int(self.errors[c] * 255 / self.kernels.ONE))
 
     # many samples
 
@@ -207,16 +262,20 @@ class Learner:
         accuracy //= seen
         return (min(accuracy, newest) if newest < ACCURACY_ONE // 2 else accuracy), loss / seen
 
-    def _forward_stored(self, c, i, classes):
+    def where(self, c, i):
+        """(buffer, first byte) of the latents of sample i of class c, stored or staged."""
         if c < self.replay.classes:
-            return self.forward(self.replay.buffer, self.replay.at(c, i), classes)
-        return self.forward(self.stage, i * self.inputs, classes)
+            return self.replay.buffer, self.replay.at(c, i)
+        return self.stage, i * self.inputs
 
-    def epoch(self, shift, all_samples=False):
+    def _forward_stored(self, c, i, classes):
+        return self.forward(*self.where(c, i), classes)
+
+    def epoch(self, shift, all_samples=False, early=False):
         """A generator: one pass in which every class is drawn equally often, as often as the largest class has samples.
 
-        Held-back samples are skipped unless all_samples. Yields after each round over the classes; the last value is
-        (steps, sum of 1 - p(label) in the kernels' unit).
+        Held-back samples are skipped unless all_samples; `early` trains the first exit's own head. Yields after each round over
+        the classes; the last value is (steps, sum of 1 - p(label) in the kernels' unit).
         """
         classes = self.classes
         known = self.replay.classes
@@ -230,12 +289,12 @@ class Learner:
         rounds = max([counts[c] - (0 if all_samples else counts[c] // every) for c in range(classes)])
         deal = self.kernels.deal
         loss = 0
-        self.model[1][chain.ROOM] = 0  # whatever wrote weights since the last epoch
+        (self.early_model if early else self.model)[1][chain.ROOM] = 0  # whatever wrote weights since the last epoch
         for _ in range(rounds):
             self.random = deal(
                 order, cursor, counts, classes, known, self.replay.per_class, self.inputs, every, last, self.random
             )
-            loss += self.train(order, classes, shift, classes)
+            loss += self.train(order, classes, shift, classes, early)
             yield None
         yield rounds * classes, loss
 
@@ -268,9 +327,38 @@ class Learner:
                 row[0] = max(-fixed.W_MAX, min(fixed.W_MAX, (MARGIN - z) // fixed.BIAS_INPUT << fixed.W_SHIFT))
                 self.kernels.adopt(self.hidden, k * self.u_stride, row)
 
+    # leaving early
+
+    def begin_early(self):
+        """The first exit's own head starts as the columns of the last layer that see this exit."""
+        n = 1 + self.early_inputs
+        for c in range(self.classes):
+            self.kernels.adopt(self.early, c * n, self.kernels.export(self.head, c * self.w_stride, n))
+
+    def set_sure(self):
+        """A generator: finds, on all samples of the memory, above which certainty the first exit's own head may speak for the
+        whole model: of those that would leave, one in EARLY_MISTAKES at most may be wrong where the whole model is right."""
+        classes = self.classes
+        samples = 0
+        surest = []  # the largest certainties of mistakes, rising: a handful
+        for c in range(classes):
+            for i in range(self.count(c)):
+                samples += 1
+                x, at = self.where(c, i)
+                best = self.kernels.forward(self.early_model, x, at, classes)
+                certainty = self.certainty(best)
+                if best != c and (len(surest) <= samples // EARLY_MISTAKES or certainty > surest[0]):
+                    if self._forward_stored(c, i, classes) == c:
+                        surest.append(certainty)
+                        surest.sort()
+                        if len(surest) > samples // EARLY_MISTAKES + 1:
+                            surest.pop(0)
+            yield None
+        self.sure = surest[0] if len(surest) > samples // EARLY_MISTAKES else 0
+
     def _product(self, row, c, i):
         """The pre-activation that a row of U without bias gives for a stored sample, in plain integers."""
-        x, at = (self.replay.buffer, self.replay.at(c, i)) if c < self.replay.classes else (self.stage, i * self.inputs)
+        x, at = self.where(c, i)
         z = 0
         for j in range(self.n):
             z += (row[1 + j] >> fixed.W_SHIFT) * ((x[at + j] ^ 128) - 128)
@@ -282,18 +370,23 @@ class Learner:
         self.hidden[:] = self.buffers["hidden_before"]
         self.set_rung(rung)
 
-    def weights_in_use(self):
-        """A generator of (weights, first, count): what a stored state holds, whatever rung the plan ends at."""
+    def weights_in_use(self, early=True):
+        """A generator of (weights, first, count): what a stored state holds, whatever rung the plan ends at. Without `early`,
+        what one of an agent before 0.3 holds."""
         for c in range(self.replay.classes):
             yield self.head, c * self.w_stride, 1 + self.n
             if self.h:
                 yield self.head, c * self.w_stride + self.h_col, self.h
         for k in range(self.h):
             yield self.hidden, k * self.u_stride, 1 + self.n
+        if early and self.has_early:
+            n = 1 + self.early_inputs
+            for c in range(self.replay.classes):
+                yield self.early, c * n, n
 
     def digest(self):
         """CRC-32 over everything that decides a prediction: equal states have equal digests."""
-        crc = crc32(bytes((self.rung,)) + "\n".join(self.replay.names).encode())
+        crc = crc32(bytes((self.rung, self.sure)) + "\n".join(self.replay.names).encode())
         for weights, at, count in self.weights_in_use():
             crc = crc32(self.kernels.export(weights, at, count), crc)
         for c in range(self.replay.classes):

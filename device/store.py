@@ -106,7 +106,13 @@ class Store:
         """No state of this learner is larger."""
         blob = learner.blob
         names = blob.max_classes * (state.CLASS_BYTES + 1 + b.MAX_NAME_BYTES)
-        return state.HEAD_BYTES + 4 + names + 4 * (len(learner.head) + len(learner.hidden)) + len(learner.replay.buffer)
+        return (
+            state.HEAD_BYTES
+            + 4
+            + names
+            + 4 * (len(learner.head) + len(learner.hidden) + len(learner.early))
+            + len(learner.replay.buffer)
+        )
 
     # raw samples; those of an enrolment go to one open file, so that no block is written twice
 
@@ -184,7 +190,8 @@ class Store:
         entries = b"".join(
             [state.class_entry(replay.name(c), replay.counts[c], replay.uids[c], replay.crcs[c]) for c in range(n)]
         )
-        body = len(entries) + 4 * state.weight_count(n, learner.n, learner.h) + replay.used_bytes(learner.n)
+        early = learner.early_inputs if learner.has_early else 0
+        body = len(entries) + 4 * state.weight_count(n, learner.n, learner.h, early) + replay.used_bytes(learner.n)
         yield struct.pack(
             state.HEAD_FORMAT,
             state.MAGIC,
@@ -198,6 +205,8 @@ class Store:
             self.next_uid,
             self.enrolments,
             body,
+            early,
+            learner.sure,
         )
         yield entries
         for weights, at, count in learner.weights_in_use():
@@ -294,6 +303,11 @@ class Store:
                 "the state has %d inputs and %d units at rung %d, which the blob does not: activate the blob again"
                 % (kept.inputs, kept.units, kept.rung)
             )
+        if kept.early_inputs and (kept.early_inputs != blob.features[0] or not blob.early_epochs or not blob.rungs[at]):
+            raise FormatError(
+                "the state has %d inputs at the first exit, which the blob does not: activate the blob again"
+                % kept.early_inputs
+            )
         if kept.rung > learner.top:
             raise PlanError(
                 "the learned state is at rung %d, memory allows rung %d now: free memory or ask for other kernels; "
@@ -350,8 +364,12 @@ class Store:
             replay.add(*one)
         learner.set_rung(kept.rung)
         learner.clear_weights()
+        if kept.early_inputs == 0 or not learner.has_early:
+            learner.sure = state.NEVER_SURE  # a state of an older version: every sample goes the whole way
+        else:
+            learner.sure = kept.sure
         f.seek(kept.weights_at)
-        for weights, at, count in learner.weights_in_use():
+        for weights, at, count in learner.weights_in_use(kept.early_inputs > 0):
             row = array("i", bytes(4 * count))
             f.readinto(row)
             learner.kernels.adopt(weights, at, row)

@@ -11,7 +11,7 @@ from . import fixed
 from .errors import FormatError
 
 MAGIC = b"TCLB"
-VERSION = 1
+VERSION = 2  # version 1, which this side reads too, has no early_epochs
 HEADER_FORMAT = "<4sHHIII"  # magic, version, section count, total bytes, id, CRC-32 of header (this field 0) and table
 HEADER_BYTES = 20
 ENTRY_FORMAT = "<4sIII"  # type, offset, bytes, CRC-32
@@ -32,11 +32,12 @@ MAX_WEIGHT_BYTES = 1 << 20
 MAX_ACC = 1 << 30  # largest |sum of products + bias| that a layer may reach
 
 # META, in this order; names are the attributes of Blob
-META_FORMAT = "<HHHHHHHHbbHBBBBffHBB24s"
+META_FORMATS = {1: "<HHHHHHHHbbHBBBBffHBB24s", 2: "<HHHHHHHHbbHBBBBffHBB23sB"}
+META_FORMAT = META_FORMATS[VERSION]
 META_BYTES = 60
 META_FIELDS = (
     "in_h in_w in_c base_classes max_classes base_per_class per_class max_samples q_low q_high target_permille "
-    "epochs patience shift_first shift_last low high seed holdout_every refit_epochs dataset"
+    "epochs patience shift_first shift_last low high seed holdout_every refit_epochs dataset early_epochs"
 ).split()
 _LIMITS = {
     "in_h": (1, MAX_SIDE),
@@ -57,6 +58,7 @@ _LIMITS = {
     "seed": (1, 65535),
     "holdout_every": (2, 255),
     "refit_epochs": (0, 255),
+    "early_epochs": (0, 255),
 }
 
 # LAYR: LAYER_INTS int32 for each layer, in this order; a pool uses the fields up to PAD
@@ -159,8 +161,9 @@ class Blob:
         magic, version, count, said, self.id, crc = struct.unpack(HEADER_FORMAT, head)
         if magic != MAGIC:
             _bad("not a blob: it starts with %s, not with %s", magic, MAGIC)
-        if version != VERSION:
-            _bad("the blob has format version %d, this software reads version %d", version, VERSION)
+        if not 1 <= version <= VERSION:
+            _bad("the blob has format version %d, this software reads 1 to %d", version, VERSION)
+        self.version = version
         if not 1 <= count <= MAX_SECTIONS:
             _bad("the blob claims %d sections, 1 to %d are possible", count, MAX_SECTIONS)
         if said != total:
@@ -244,10 +247,11 @@ class Blob:
     # meaning
 
     def _read_meta(self):
-        self._want("META", META_BYTES)
-        meta = bytearray(META_BYTES)
-        self.read("META", meta, META_BYTES)
-        values = struct.unpack(META_FORMAT, meta)
+        form = META_FORMATS[self.version]
+        meta = bytearray(struct.calcsize(form))
+        self._want("META", len(meta))
+        self.read("META", meta, len(meta))
+        values = struct.unpack(form, meta) + (0,) * (VERSION - self.version)
         for i in range(len(META_FIELDS)):
             name = META_FIELDS[i]
             setattr(self, name, values[i])

@@ -37,6 +37,8 @@ def buffers(blob, top):
         ("errors", "w", classes),
         ("hidden_errors", "w", hidden),
         ("sums", "i", inputs),
+        # a head of its own for the first exit, where samples may leave at it
+        ("early", "w", classes * (1 + blob.features[0]) if exit_ and blob.early_epochs else 0),
     ]
 
 

@@ -10,12 +10,14 @@ from . import errors, fixed
 from .errors import FormatError
 
 MAGIC = b"TCLS"
-VERSION = 2
-# magic, version, rung, sequence, blob id, classes, inputs, units, next uid, enrolments, bytes between this and the CRC-32
-HEAD_FORMAT = "<4sHHIIHHHHII"
-HEAD_BYTES = 32
-OLD_HEAD_FORMAT = "<4sHHIIHHHH"  # version 1: no counter, no length, no latents
-OLD_HEAD_BYTES = 24
+VERSION = 3
+# magic, version, rung, sequence, blob id, classes, inputs, units, next uid; since version 2 enrolments, bytes between the head
+# and the CRC-32, and latents; since version 3 inputs of the first exit's own head, and the certainty above which it speaks
+HEAD_FORMATS = {1: "<4sHHIIHHHH", 2: "<4sHHIIHHHHII", 3: "<4sHHIIHHHHIIHBx"}
+HEAD_FORMAT = HEAD_FORMATS[VERSION]
+HEAD_BYTES = 36
+LEAST_HEAD_BYTES = 24  # of version 1
+NEVER_SURE = 255  # no certainty is above it
 CLASS_FORMAT = "<HHI"  # uid (0: a base class), samples, CRC-32 of the raw samples (base class: its number in the blob)
 CLASS_BYTES = 8
 CHUNK = 256
@@ -38,9 +40,10 @@ def class_entry(name, count, uid, crc):
     return struct.pack(CLASS_FORMAT, uid, count, crc) + bytes((len(text),)) + text
 
 
-def weight_count(classes, inputs, units):
-    """int32 values of a head: a row [1; inputs; units] for each class, a row [1; inputs] for each hidden unit."""
-    return classes * (1 + inputs + units) + units * (1 + inputs)
+def weight_count(classes, inputs, units, early_inputs=0):
+    """int32 values of a head: a row [1; inputs; units] for each class, a row [1; inputs] for each hidden unit, and where the
+    first exit has a head of its own, a row [1; early_inputs] for each class."""
+    return classes * (1 + inputs + units) + units * (1 + inputs) + (classes * (1 + early_inputs) if early_inputs else 0)
 
 
 class State:
@@ -52,26 +55,35 @@ class State:
         size = f.seek(0, 2)
         f.seek(0)
         head = f.read(HEAD_BYTES)
-        if len(head) < OLD_HEAD_BYTES + 4 or head[:4] != MAGIC:
+        if len(head) < LEAST_HEAD_BYTES + 4 or head[:4] != MAGIC:
             _bad("%d bytes that do not begin as a learned state", size)
         self.version = struct.unpack_from("<H", head, 4)[0]
         if self.version > VERSION:
             self._refuse(f, head, size)
-        if self.version == 0 or (len(head) < HEAD_BYTES and self.version > 1):
+        form = HEAD_FORMATS.get(self.version, HEAD_FORMAT)
+        at = struct.calcsize(form)
+        if self.version == 0 or len(head) < at:
             _bad("a learned state of version %d in %d bytes", self.version, size)
+        values = struct.unpack_from(form, head)
         if self.version == 1:
-            values = struct.unpack_from(OLD_HEAD_FORMAT, head) + (0, self._old_body(f, head))
-            at = OLD_HEAD_BYTES
-        else:
-            values = struct.unpack(HEAD_FORMAT, head)
-            at = HEAD_BYTES
-        _, _, self.rung, self.sequence, self.blob_id, n, self.inputs, self.units, self.next_uid, self.enrolments, body = values
+            values += (0, self._old_body(f, head))
+        if self.version < 3:
+            values += (0, NEVER_SURE)
+        _, _, self.rung, self.sequence, self.blob_id, n, self.inputs, self.units, self.next_uid = values[:9]
+        self.enrolments, body, self.early_inputs, self.sure = values[9:]
         self.end = at + body + 4
         if self.end > size:
             _bad("a learned state of %d bytes in %d", self.end, size)
         crc, stored = self._crcs(f)
         if crc != stored:
             _bad("a learned state of %d bytes with CRC-32 0x%08x, stored is 0x%08x", self.end, crc, stored)
+        if self.early_inputs > self.inputs or (not self.early_inputs and self.sure != NEVER_SURE):
+            _bad(
+                "a learned state with %d of %d inputs at the first exit, sure above %d",
+                self.early_inputs,
+                self.inputs,
+                self.sure,
+            )
         if not 0 < n <= fixed.MAX_CLASSES or self.inputs > fixed.MAX_INPUTS or self.units > fixed.MAX_HIDDEN:
             _bad("a learned state with %d classes, %d inputs, %d units", n, self.inputs, self.units)
         f.seek(at)
@@ -92,7 +104,7 @@ class State:
             samples += count
             at += CLASS_BYTES + 1 + entry[CLASS_BYTES]
         self.weights_at = at
-        at += 4 * weight_count(n, self.inputs, self.units)
+        at += 4 * weight_count(n, self.inputs, self.units, self.early_inputs)
         self.latents_at = 0
         if self.version > 1:
             self.latents_at = at
@@ -105,12 +117,12 @@ class State:
     def _old_body(self, f, head):
         """Bytes of the body of version 1, which did not say it: as its parts, not verified yet, would have it."""
         n, inputs, units = struct.unpack_from("<HHH", head, 16)
-        at = OLD_HEAD_BYTES
+        at = LEAST_HEAD_BYTES
         for _ in range(min(n, fixed.MAX_CLASSES)):
             f.seek(at + CLASS_BYTES)
             length = f.read(1)
             at += CLASS_BYTES + 1 + (length[0] if length else 0)
-        return at - OLD_HEAD_BYTES + 4 * weight_count(n, inputs, units)
+        return at - LEAST_HEAD_BYTES + 4 * weight_count(n, inputs, units)
 
     def _refuse(self, f, head, size):
         e = NewerState(
@@ -138,7 +150,7 @@ class State:
         row = array("i", bytes(CHUNK))
         view = memoryview(row)
         f.seek(self.weights_at)
-        left = weight_count(len(self.classes), self.inputs, self.units)
+        left = weight_count(len(self.classes), self.inputs, self.units, self.early_inputs)
         while left:
             k = min(left, len(row))
             f.readinto(view[:k])

@@ -37,6 +37,7 @@ META = {
     "holdout_every": 4,
     "refit_epochs": 1,
     "dataset": b"tiny",
+    "early_epochs": 2,
 }
 
 

@@ -61,6 +61,17 @@ class Learned:
         return flat[:last].reshape(n, -1), flat[last:].reshape(p.units, 1 + p.inputs)
 
     @cached_property
+    def early_weights(self) -> np.ndarray | None:
+        """Last layer of the first exit's own head, int32 [classes, 1 + its inputs], or None where there is none."""
+        p = self.parsed
+        if not p.early_inputs:
+            return None
+        rows = len(p.classes)
+        before = state.weight_count(rows, p.inputs, p.units)
+        flat = np.frombuffer(self.data, "<i4", rows * (1 + p.early_inputs), p.weights_at + 4 * before)
+        return flat.reshape(rows, -1)
+
+    @cached_property
     def latents(self) -> list[np.ndarray]:
         """Replay memory: for each class its latents, int8 [samples, inputs]."""
         p = self.parsed

@@ -166,6 +166,21 @@ def test_ints_edited_with_right_checksums(edits):
         check_memory(blob)
 
 
+def test_version_1_is_read_too() -> None:
+    """As every tinycl before 0.3 made it: no head of its own for the first exit."""
+    old = b.Blob((VECTORS / "tiny-version-1").read_bytes())
+    now = b.Blob(make_blobs.tiny(early_epochs=0))
+    assert (old.version, now.version) == (1, 2)
+    for name in (*b.META_FIELDS, "names", "layers", "exits", "rungs", "plan", "sample_bytes", "depths"):
+        assert getattr(old, name) == getattr(now, name), name
+    for kind in ("WGHT", "QUAN", "HEAD", "RAWS"):
+        sizes = [blob.section_bytes(kind) for blob in (old, now)]
+        parts = [bytearray(n) for n in sizes]
+        old.read(kind, parts[0], sizes[0])
+        now.read(kind, parts[1], sizes[1])
+        assert parts[0] == parts[1]
+
+
 @settings(max_examples=300)
 @given(st.binary(min_size=b.META_BYTES, max_size=b.META_BYTES), st.integers(0, b.META_BYTES))
 def test_meta_edited_with_right_checksums(noise, keep):

@@ -272,7 +272,7 @@ class Recorder:
         self.seen: list[tuple[int, int]] = []
         made.learner.train = self.record
 
-    def record(self, order: Any, n: int, shift: int, classes: int) -> Any:
+    def record(self, order: Any, n: int, shift: int, classes: int, early: bool = False) -> Any:
         learner = self.made.learner
         for k in range(n):
             label, at = order[2 * k], order[2 * k + 1]
@@ -281,7 +281,7 @@ class Recorder:
             assert (at < 0) == (label == learner.replay.classes)
             assert 0 <= i < learner.count(label)
             self.seen.append((label, i))
-        return self.train(order, n, shift, classes)
+        return self.train(order, n, shift, classes, early)
 
 
 @settings(max_examples=40, deadline=None)
@@ -318,7 +318,7 @@ def test_classes_are_drawn_evenly_and_held_back_samples_never(staged: int, every
 
 
 def test_only_the_refit_sees_what_was_held_back() -> None:
-    made = ready(staged=16, refit_epochs=2, holdout_every=4)
+    made = ready(staged=16, refit_epochs=2, holdout_every=4, early_epochs=0)
     recorder = Recorder(made)
     phases: list[str] = []
     before = 0

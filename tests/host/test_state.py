@@ -54,12 +54,12 @@ def test_vectors_on_the_board(on_board: Callable[..., str]) -> None:
 
 def test_a_later_version_tells_what_every_version_has() -> None:
     with pytest.raises(state.NewerState) as e:
-        read((VECTORS / "version-3.tcs").read_bytes())
+        read((VECTORS / "version-4.tcs").read_bytes())
     good = read(GOOD)
     assert (e.value.sequence, e.value.blob_id, e.value.whole) == (good.sequence, good.blob_id, True)
     assert e.value.code == errors.VERSION
     with pytest.raises(state.NewerState) as e:
-        read((VECTORS / "version-3-damaged.tcs").read_bytes())
+        read((VECTORS / "version-4-damaged.tcs").read_bytes())
     assert not e.value.whole
 
 
@@ -68,7 +68,9 @@ def test_the_good_file() -> None:
     assert learned.names == ["nord-östlich", "one"] and learned.enrolled == {"one": 6}
     last, hidden = learned.weights
     assert (last.shape, hidden.shape) == ((2, 1 + 16 + 4), (4, 1 + 16))
-    assert [*last.ravel(), *hidden.ravel()] == make_states.weights(last.size + hidden.size)
+    early = learned.early_weights
+    assert early.shape == (2, 1 + 9) and learned.parsed.sure == 200
+    assert [*last.ravel(), *hidden.ravel(), *early.ravel()] == make_states.weights(last.size + hidden.size + early.size)
     latents = b"".join(one.tobytes() for one in learned.latents)
     assert [one.shape for one in learned.latents] == [(6, 16), (6, 16)]
     assert GOOD.endswith(latents + GOOD[-4 - len(make_states.RAW) :])
@@ -90,7 +92,17 @@ def test_version_1() -> None:
         learned.latents  # noqa: B018 - it is computed
 
 
-SIZE = len(make_states.slot())
+def test_version_2() -> None:
+    """A portable file from before the first exit had a head of its own."""
+    learned = Learned((VECTORS / "v2-portable").read_bytes())
+    now = Learned(GOOD)
+    assert (learned.parsed.version, learned.parsed.early_inputs, learned.parsed.sure) == (2, 0, state.NEVER_SURE)
+    assert learned.early_weights is None and learned.enrolled == now.enrolled
+    assert all((a == b).all() for a, b in zip(learned.weights, now.weights, strict=True))
+    assert all((a == b).all() for a, b in zip(learned.latents, now.latents, strict=True))
+
+
+SIZE = len(GOOD) - len(make_states.RAW)
 
 
 @settings(max_examples=300, deadline=None)

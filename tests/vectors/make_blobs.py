@@ -43,6 +43,7 @@ META = {
     "holdout_every": 3,
     "refit_epochs": 1,
     "dataset": b"quadrants",
+    "early_epochs": 1,
 }
 
 
@@ -128,7 +129,7 @@ def poke_meta(field: str, value: object) -> bytes:
 
 
 def _meta_codes() -> list[str]:
-    return [*b.META_FORMAT[1:-3], b.META_FORMAT[-3:]]
+    return [*b.META_FORMAT[1:-4], b.META_FORMAT[-4:-1], b.META_FORMAT[-1]]
 
 
 def with_section(**changed: bytes | None) -> bytes:
@@ -177,7 +178,7 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "magic-wrong", _header(0, "<4s", b"TCLA"), "not a blob: it starts with b'TCLA'"
     yield "not-a-blob", bytes(range(256)) * 3, "not a blob: it starts with b'\\x00\\x01\\x02\\x03'"
     yield "version-0", _header(4, "<H", 0), "the blob has format version 0"
-    yield "version-2", _header(4, "<H", 2), "the blob has format version 2"
+    yield "version-3", _header(4, "<H", 3), "the blob has format version 3"
     yield "header-crc-wrong", _header(16, "<I", 0x12345678, seal=False), "the header's CRC-32 is not 0x12345678"
     yield "id-wrong", _id_wrong(), "the blob's id is not 0x12345678"
     yield "no-sections", _header(6, "<H", 0), "the blob claims 0 sections"

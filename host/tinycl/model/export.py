@@ -17,7 +17,8 @@ class Settings:
     per_class: replay samples kept of each class; max_classes, max_samples: the most that the board makes room for;
     target: validation accuracy below which the model grows; epochs, patience: of one training; shift_first, shift_last:
     the learning rate goes from 2**(2 - shift_first) to 2**(2 - shift_last); holdout_every: every so many-th sample of a
-    class is validated on; refit_epochs: epochs on all samples once the rung is decided.
+    class is validated on; refit_epochs: epochs on all samples once the rung is decided; early_epochs: epochs of the first exit's
+    own head, at which samples may leave once the model has grown beyond it (0: none does).
     """
 
     per_class: int = 15
@@ -30,6 +31,7 @@ class Settings:
     shift_last: int = 7
     holdout_every: int = 5
     refit_epochs: int = 8
+    early_epochs: int = 8
     seed: int = 1
 
 
@@ -90,7 +92,8 @@ def export(
         seed=settings.seed,
         holdout_every=settings.holdout_every,
         refit_epochs=settings.refit_epochs,
-        dataset=dataset.encode()[:24].decode(errors="ignore").encode(),
+        early_epochs=settings.early_epochs,
+        dataset=dataset.encode()[:23].decode(errors="ignore").encode(),
     )
     sections = add_plan(
         {
