@@ -17,8 +17,8 @@ def usb(device: str, number: str | None = None, vid: int | None = 0x2E8A, pid: i
 
 
 def with_program(board: SimBoard, program: str, said: bytes = b"") -> str:
-    """Gives a board another main.py and starts it; its port, once it said `said`, or has a prompt behind it: what was said before
-    the port was opened is lost."""
+    """Gives a board another main.py and starts it; its port, once it said `said`, or has a prompt behind it (what was said
+    before the port was opened is lost)."""
     board.stop()
     (board.flash / "main.py").write_text(program)
     board.start()
