@@ -3,9 +3,12 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt
-ARCHS ?= x64 armv6m armv7emsp rv32imc
+ARCHS ?=
 
-.PHONY: demo test lint flash micropython-source firmware natmod emulator bench bench-link bench-rp2040 bench-fuzz clean
+# Each recipe uses all processors by itself, and two of them would fetch MicroPython's source at the same time.
+.NOTPARALLEL:
+
+.PHONY: demo test lint flash micropython-source firmware natmod emulator qemu bench bench-link bench-rp2040 bench-fuzz clean
 
 demo: .venv/done
 	$(BIN)/tinycl demo
@@ -28,16 +31,21 @@ build/blob.tcb: | .venv/done
 	$(BIN)/tinycl distil
 	$(BIN)/tinycl export
 
-# MicroPython's source tree, firmware for the RP2040 (make firmware USER_C_MODULES=…/micropython.cmake), native kernels. These
-# need compilers; each says which are missing and how to get them.
+# MicroPython's source tree, firmware for the RP2040 (make firmware USER_C_MODULES=…/micropython.cmake), native kernels for every
+# architecture whose compiler is here (make natmod ARCHS="x64 armv6m": those, or an error). Each says which compilers are missing
+# and how to get them; the source is fetched once, by whichever comes first.
 micropython-source: .venv/rp2040
 	$(BIN)/python host/firmware/source.py
 
 firmware: .venv/rp2040
 	$(BIN)/python host/firmware/build.py $(if $(USER_C_MODULES),--user-c-modules "$(USER_C_MODULES)")
 
-natmod: micropython-source
+natmod: .venv/rp2040
 	$(BIN)/python host/firmware/natmod.py $(ARCHS)
+
+# MicroPython for QEMU's Cortex-M3 and RISC-V boards: other instruction sets for the tests.
+qemu: .venv/rp2040
+	$(BIN)/python host/firmware/qemu.py
 
 # What the emulated board runs on: rp2040js where there is Node.js, and rp2040py.
 emulator: .venv/rp2040
@@ -50,17 +58,20 @@ bench: .venv/done
 	$(BIN)/tinycl demo --data pairs --target 0 --out out/bench/pairs-without-growth
 	@if [ -n "$(MNIST)" ]; then $(BIN)/tinycl demo --data mnist --data-dir "$(MNIST)" --out out/bench/mnist; \
 		else echo "MNIST left out: name the folder of its files, make bench MNIST=FOLDER"; fi
+	$(MAKE) bench-rp2040
 	$(MAKE) bench-link
 	$(MAKE) bench-fuzz
-	$(MAKE) bench-rp2040
 
-# The line: uploads, a UART, predictions, sessions with faults (make bench-link SESSIONS=100000), a fleet.
-bench-link: .venv/done
+# The line: uploads to sim and to the chip, a UART, predictions, sessions with faults (make bench-link SESSIONS=100000), a fleet.
+bench-link: firmware emulator
 	$(BIN)/python -m tinycl.bench.link $(or $(SESSIONS),1000) out/bench
 
-# The chip: cycles of the kernels, power cuts, kills, a long life.
-bench-rp2040: firmware natmod emulator
+# The chip: cycles of the kernels, an enrolment, the heap of the demo, a start, power cuts, kills, a long life.
+bench-rp2040: firmware emulator
+	rm -f out/bench/rp2040.json
+	$(BIN)/python host/firmware/natmod.py armv6m
 	$(BIN)/python -m tinycl.bench.kernels
+	$(BIN)/python -m tinycl.bench.chip
 	$(BIN)/python -m tinycl.bench.power
 	$(BIN)/python -m tinycl.bench.life
 

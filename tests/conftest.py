@@ -17,6 +17,7 @@ collect_ignore = ["device"]  # MicroPython runs these itself
 
 # `import learner`, `kernels.plain`, `shared.blob` as the board does it; the host's own names are tinycl.*
 sys.path[:0] = [str(ROOT), str(ROOT / "device"), str(ROOT / "tests/device"), str(ROOT / "tests/vectors")]
+sys.path.append(str(ROOT / "host/firmware"))  # scripts; behind all else, as tests have a natmod.py and a qemu.py too
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def build(output: Path, modules: Path | None) -> None:
     run(["make", "-C", folder, jobs], logs / "make.log", **names)
     image = (folder / "firmware.bin").read_bytes()
     output.parent.mkdir(parents=True, exist_ok=True)
-    if not output.exists() or output.read_bytes() != image:
+    if not output.exists() or output.read_bytes() != image or not output.with_suffix(".uf2").exists():
         output.write_bytes(image)
         output.with_suffix(".uf2").write_bytes(uf2.pack(image))
     facts = {"micropython": source.version(SOURCE), "board": "RPI_PICO", "user_c_modules": str(modules or "")}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build"
+BUILD = Path(os.environ.get("TINYCL_BUILD") or ROOT / "build").absolute()
 SOURCE = BUILD / "micropython" / "src"  # MicroPython's tree, complete with pico-sdk, tinyusb and mbedtls
 FIRMWARE = BUILD / "firmware"
 

@@ -79,13 +79,18 @@ def adopt(tree: Path) -> None:
 
 def fetch(suite: str) -> None:
     """Debian's packages, unpacked and linked into one tree. Each stage is kept: a run that was cut goes on from there."""
+    if SOURCE.is_symlink():
+        raise Trouble(
+            f"{SOURCE.resolve()}, named before with --tree, lacks {', '.join(lacking(SOURCE))}: mend it, or remove "
+            f"{shown(SOURCE)} to fetch Debian's"
+        )
     missing = missing_tools({"apt-get": "apt", "dpkg-source": "dpkg-dev", "dpkg-deb": "dpkg", "xz": "xz-utils"})
     if "apt" in missing:
         raise Trouble(f"this machine has no apt-get, so Debian's packages cannot be read: use a Debian machine, {OTHERWISE}")
     if missing:
         raise Trouble(f"{len(missing)} commands are missing: apt-get install {' '.join(missing)}, {OTHERWISE}")
     apt = private_apt(suite)
-    downloads = FOLDER / "downloads"
+    downloads = FOLDER / "downloads" / suite  # of one suite only: another is tried where this one does not fit
     downloads.mkdir(parents=True, exist_ok=True)
     if len(list(downloads.glob("*.dsc"))) < len(SOURCES) or len(list(downloads.glob("*.deb"))) < len(PACKAGES):
         step(f"reading the package lists of {suite}")
@@ -94,6 +99,7 @@ def fetch(suite: str) -> None:
         run([*apt, "source", "--download-only", *SOURCES], FOLDER / "source.log", cwd=downloads)
         run([*apt, "download", *PACKAGES], FOLDER / "download.log", cwd=downloads)
     step("unpacking")
+    shutil.rmtree(FOLDER / "sdk", ignore_errors=True)
     for package in downloads.glob("*.deb"):
         run(["dpkg-deb", "-x", package, FOLDER / "sdk"], FOLDER / "unpack.log")
     mbedtls = unpack(next(downloads.glob("mbedtls_*.dsc")), FOLDER / "mbedtls")

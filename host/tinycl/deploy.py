@@ -125,6 +125,11 @@ class Deployed:
     notes: list[str]
     bytes_written: int = 0
 
+    def news(self) -> list[str]:
+        """What the owner of the board should know: files of theirs that have another name now, what does not run there."""
+        lines = [f"{old} stood in the way, and is called {new} on the board now" for old, new in self.moved]
+        return lines + [f"{path} was left out: {why}" for path, why in sorted(self.skipped.items())] + self.notes
+
 
 # what a board is
 

@@ -28,7 +28,7 @@ from tinycl.board.port import START_S, Found, Lines, close_port, discover, find_
 from tinycl.board.repl import Repl
 from tinycl.deploy import Deployed, build, check_firmware, deploy, probe
 from tinycl.link.client import Client
-from tinycl.link.errors import BoardGone, LinkError
+from tinycl.link.errors import BoardGone, LineUnfit, LinkError
 from tinycl.shared.blob import Blob
 from tinycl.shared.errors import TinyclError
 
@@ -171,9 +171,10 @@ def flash_found(found: Found, options: Options, tell: Tell = _nothing) -> Flashe
     """As `flash`, for a board that was found already. One port for every step; the board's id is told before anything is
     written, and a board that comes back from a reset must be the same."""
     start = time.monotonic()
-    port = None
+    port, repl = None, None
     try:
         port, before, facts = _look(found, options, tell)
+        repl = Repl(port, found.device) if facts is not None else None  # to be left again, however this ends
         installed = ""
         why = _needs_firmware(facts, found, options)
         if why is not None:
@@ -183,9 +184,12 @@ def flash_found(found: Found, options: Options, tell: Tell = _nothing) -> Flashe
         repl = Repl(port, found.device)
         built = build(facts["mpy"], options.natmod)
         done = deploy(repl, built, facts, lambda done, total: tell("writing the runtime", done, total))
+        for line in done.news():
+            tell(line, 0, 0)
         tell("starting the agent", 0, 0)
         repl.restart()
-        link = greet(port, found.device, RESTART_S)
+        repl = None
+        link = greet(port, found.device, RESTART_S, options.lines.baud)
         if facts["board"] and link.board.get("board") != facts["board"]:
             raise OtherBoard(
                 f"board {link.board.get('board')} answers, not {facts['board']}: unplug one of them, and start anew"
@@ -199,8 +203,16 @@ def flash_found(found: Found, options: Options, tell: Tell = _nothing) -> Flashe
     except (OSError, TypeError) as e:  # what pyserial lets through where a port went away
         raise BoardGone(f"{found.device} is gone ({e}): plug the board in again, then run the same command again") from e
     finally:
+        if repl is not None:
+            _leave(repl)
         if port is not None:
             close_port(port)
+
+
+def _leave(repl: Repl) -> None:
+    """Starts again what ran on a board before its REPL was entered, as far as it still can be reached."""
+    with contextlib.suppress(OSError, TypeError):  # the port may be gone, or closed for a firmware's writing
+        repl.restart()
 
 
 def _check(options: Options) -> None:
@@ -223,11 +235,13 @@ def _look(found: Found, options: Options, tell: Tell) -> tuple[Any, str, dict[st
     port = open_port(found.device, **options.lines.options())
     try:
         try:
-            if found.trouble and not isinstance(found.trouble, LinkError):
+            if found.trouble and (isinstance(found.trouble, LineUnfit) or not isinstance(found.trouble, LinkError)):
                 raise found.trouble  # it was asked a moment ago
-            link = greet(port, found.device)
+            link = greet(port, found.device, baud=options.lines.baud)
             before = f"agent {link.board.get('agent')}"
             link.close()
+        except LineUnfit:
+            raise
         except (NoAgent, NotMicroPython, LinkError) as e:  # an agent of another protocol, too
             before = str(e).partition(": ")[0]
             if isinstance(e, InBootLoader | NotMicroPython):
@@ -236,7 +250,11 @@ def _look(found: Found, options: Options, tell: Tell) -> tuple[Any, str, dict[st
         try:
             repl = Repl(port, found.device)
             repl.enter()
-            facts = probe(repl)
+            try:
+                facts = probe(repl)
+            except BaseException:
+                _leave(repl)
+                raise
         except BoardError:
             if options.firmware is None or options.firmware.suffix == ".uf2":
                 raise
@@ -288,10 +306,19 @@ def _install(
         chip, _ = firmware.esp32_image(file.read_bytes(), file.name)
         close_port(port)
         tell(f"writing {file.name} for {chip} with esptool", 0, 0)
-        firmware.write_esp32(found.device, file, lambda line: tell(line, 0, 0))
+        try:
+            firmware.write_esp32(found.device, file, lambda line: tell(line, 0, 0))
+        except FirmwareError:
+            if facts is not None:
+                with contextlib.suppress(BoardError):
+                    port = open_port(found.device, **options.lines.options())
+                    _leave(Repl(port, found.device))
+                    close_port(port)
+            raise
     found.device = wait_for(found, NEW_PORT_S)
     port, now = _enter_new(found, options, tell)
     if facts and facts["board"] and now["board"] != facts["board"]:
+        _leave(Repl(port, found.device))
         close_port(port)
         raise OtherBoard(f"board {now['board']} is at {found.device} now, not {facts['board']}: unplug it, and start anew")
     return port, file.name, now
@@ -340,7 +367,7 @@ def _flash_drive(drive: BootDrive, options: Options, tell: Tell) -> Flashed:
         texts = [p.describe() for p in new]
         raise SeveralBoards(f"{len(new)} ports appeared at once: name the board's:\n  " + "\n  ".join(texts), texts)
     with contextlib.suppress(TinyclError):
-        close_port(_enter_new(new[0], options, tell)[0])
+        close_port(_enter_new(new[0], options, tell)[0])  # in raw mode, from which what follows takes it
     done = flash_found(new[0], Options(**{**options.__dict__, "reinstall": False}), tell)
     done.before, done.firmware = f"boot drive {drive.board_id}", file.name
     return done

@@ -1,9 +1,9 @@
 """Many boards at once, each with a job of its own: one that hangs, resets or is unplugged holds up no other. Depends on the
-board interface only."""
+board interface and flash.py."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from rich.table import Table
 from tinycl import samples
 from tinycl.board.base import Board
 from tinycl.errors import DataError
+from tinycl.flash import send_blob
 from tinycl.progress import console
-from tinycl.shared.blob import Blob
 from tinycl.shared.errors import TinyclError
 
 Tell = Callable[[str], None]
@@ -49,16 +49,21 @@ def run(
     A job returns what the table says of its board at the end, and calls `tell` on its way. Whatever it raises ends that board
     alone; one that is not done after deadline_s is left behind, said so, and closed when it lets go."""
     rows = [Row(name) for name, _ in boards]
-    pool = ThreadPoolExecutor(max_workers=max(1, len(boards)), thread_name_prefix="board")
-    tasks = [pool.submit(_one, board, job(i), row) for i, ((_, board), row) in enumerate(zip(boards, rows, strict=True))]
+    # Daemons: one that hangs must not hold up the end of the program either.
+    tasks = [
+        threading.Thread(target=_one, args=(board, job(i), row), name=f"board {name}", daemon=True)
+        for i, ((name, board), row) in enumerate(zip(boards, rows, strict=True))
+    ]
+    for task in tasks:
+        task.start()
+    end = time.monotonic() + deadline_s
     if show:
-        _watch(rows, tasks, deadline_s)
-    else:
-        wait(tasks, deadline_s)
+        _watch(rows, tasks, end)
+    for task in tasks:
+        task.join(max(0.0, end - time.monotonic()))
     for row, task in zip(rows, tasks, strict=True):
-        if not task.done():
+        if task.is_alive():
             row.error = f"not done after {deadline_s:g} s ({row.doing}): reset the board, then run the same command again"
-    pool.shutdown(wait=False, cancel_futures=True)
     return rows
 
 
@@ -83,11 +88,10 @@ def _one(board: Board, job: Job, row: Row) -> None:
     row.seconds = time.monotonic() - start
 
 
-def _watch(rows: Sequence[Row], tasks: Sequence["Future[None]"], deadline_s: float) -> None:
-    end = time.monotonic() + deadline_s
+def _watch(rows: Sequence[Row], tasks: Sequence[threading.Thread], end: float) -> None:
     with Live(table(rows), console=console, refresh_per_second=8, transient=True) as live:
-        while not all(task.done() for task in tasks) and time.monotonic() < end:
-            wait(tasks, 0.125)
+        while any(task.is_alive() for task in tasks) and time.monotonic() < end:
+            time.sleep(0.125)
             live.update(table(rows))
 
 
@@ -139,9 +143,7 @@ def teach(lesson: tuple[str, Path], blob: bytes | None = None) -> Job:
 
     def job(board: Board, tell: Tell) -> dict[str, Any]:
         client = board.client
-        if blob and board.link.board["blob"] != Blob(blob).id:
-            tell("receiving the blob")
-            client.send_blob(blob)
+        send_blob(client, blob, lambda what, done, total: tell(f"{what}, {done:,} of {total:,} bytes"))
         x = samples.read(str(path), samples.Format.of(client.status()))
         tell(f"learning '{name}'")
 

@@ -3,7 +3,6 @@ Depends on NumPy and Pillow."""
 
 import io
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,13 +10,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinycl.data import to_int8
+from tinycl.data.npz import UNREADABLE
 from tinycl.errors import DataError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 TABLES = (".csv", ".txt")
 ARRAYS = (".npy", ".npz")
 MAX_STDIN_BYTES = 64 << 20
-UNREADABLE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)

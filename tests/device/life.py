@@ -1,12 +1,13 @@
 # A long life: a board is taught a class and forgets it again, thousands of times, on a heap of a real one's size. Its use of
 # memory must stay flat, its numbers go round, a restart must find what was there; and collection at every step or a reset in
 # the middle of a training must change no bit. Needs power_disk.py and, in the working folder, what tinycl.bench.power lays out.
-#   usage: micropython life.py begin|resets|collected FOLDER   micropython life.py cycles FOLDER FIRST COUNT
+#   usage: micropython life.py begin|resets FOLDER   life.py cycles FOLDER FIRST COUNT   life.py collected FOLDER KERNELS
 import gc
 import json
 import os
 import struct
 import sys
+from array import array
 from binascii import crc32
 
 from power_disk import Host
@@ -109,7 +110,7 @@ def cycles(folder, first, count):
 
 
 def resets(folder):
-    """A reset at every slice of a training; what the training gives at last is what it gives without."""
+    """A reset at every third slice of a training; what the training gives at last is what it gives without."""
     host = taught(folder)
     kept = {name: read(folder + "/" + name) for name in os.listdir(folder)}
     before = host.digest()
@@ -148,43 +149,67 @@ def resets(folder):
     print(json.dumps({"resets": count}))
 
 
-def collected(folder):
-    """The same enrolments with collection at every step, and with it at every allocation."""
-    for name in Host(folder + "/").hello["available"]:
-        if name == "ulab":
-            continue  # its floats are the same, but its arrays make a collection cost seconds
-        digests = []
-        for how in ("seldom", "step", "allocation"):
-            host = taught(folder, name)
-            kernels = host.agent.keeper.kernels
-            plain_step, plain_forward = kernels.step, kernels.forward
-            if how == "step":
+class Collecting:
+    """Stands in for a module of kernels: collection before and after every step of a training, and before all else it does
+    for one. `steps`: how many there were."""
 
-                def step(*arguments, inner=plain_step):
-                    gc.collect()
-                    found = inner(*arguments)
-                    gc.collect()
-                    return found
+    def __init__(self, kernels):
+        self.kernels = kernels
+        self.plain = kernels.train, kernels.forward, kernels.deal
+        self.pair = array("i", (0, 0))
+        self.steps = 0
+        kernels.train, kernels.forward, kernels.deal = self.train, self.forward, self.deal
 
-                def forward(*arguments, inner=plain_forward):
-                    gc.collect()
-                    return inner(*arguments)
+    def train(self, model, x, stage, order, n, shift, classes):
+        loss = 0
+        for k in range(0, 2 * n, 2):
+            self.pair[0] = order[k]
+            self.pair[1] = order[k + 1]
+            gc.collect()
+            loss += self.plain[0](model, x, stage, self.pair, 1, shift, classes)
+            gc.collect()
+            self.steps += 1
+        return loss
 
-                kernels.step, kernels.forward = step, forward
-            gc.threshold(64 if how == "allocation" else -1)
-            try:
-                host.enrol("new", samples(3), SIZE)
-            finally:
-                gc.threshold(-1)
-                kernels.step, kernels.forward = plain_step, plain_forward
-            digests.append(host.digest())
-            assert Host(folder + "/", name).digest() == digests[0]
-        assert digests[0] == digests[1] == digests[2], digests
-        print(json.dumps({"kernels": name, "digest": digests[0]}))
+    def forward(self, *arguments):
+        gc.collect()
+        return self.plain[1](*arguments)
+
+    def deal(self, *arguments):
+        gc.collect()
+        return self.plain[2](*arguments)
+
+    def end(self):
+        self.kernels.train, self.kernels.forward, self.kernels.deal = self.plain
+
+
+def collected(folder, name):
+    """The same enrolment with collection at every step, and with it at every allocation."""
+    digests = []
+    steps = 0
+    for how in ("seldom", "step", "allocation"):
+        host = taught(folder, name)
+        kernels = host.agent.keeper.kernels
+        assert name == kernels.NAME
+        collecting = Collecting(kernels) if how == "step" else None
+        gc.threshold(64 if how == "allocation" else -1)
+        try:
+            host.enrol("new", samples(3), SIZE)
+        finally:
+            gc.threshold(-1)
+            if collecting:
+                collecting.end()
+                steps = collecting.steps
+        digests.append(host.digest())
+        assert Host(folder + "/", name).digest() == digests[0]
+    assert digests[0] == digests[1] == digests[2], digests
+    print(json.dumps({"kernels": name, "digest": digests[0], "steps": steps}))
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "cycles":
         cycles(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "collected":
+        collected(sys.argv[2], sys.argv[3])
     else:
-        {"begin": begin, "resets": resets, "collected": collected}[sys.argv[1]](sys.argv[2])
+        {"begin": begin, "resets": resets}[sys.argv[1]](sys.argv[2])

@@ -1,7 +1,7 @@
 # Power cuts: everything that a board writes, cut at every single write to its flash, littlefs underneath. After each cut the
 # board that comes up must hold the state before or the one after, to the bit, say which by its commit number, and go on.
 # Needs power_disk.py, and the folder that tinycl.bench.power lays out. Prints one line of JSON for each scenario.
-#   usage: micropython power.py FOLDER WAYS [SCENARIO…]   WAYS: all for all ways to die at each write, turn for a
+#   usage: micropython power.py FOLDER WAYS SCENARIO…   WAYS: all for all ways to die at each write, turn for a
 #   clean cut and, by turns, one of the others
 import json
 import sys
@@ -124,22 +124,6 @@ class Scenario:
         return data, lambda board: self.enrol(board, "three", 1)
 
 
-ALL = [
-    "first_blob",
-    "upload",
-    "activation",
-    "same_blob",
-    "enrolment",
-    "growth",
-    "forgetting",
-    "base_forgotten",
-    "starting_over",
-    "renaming",
-    "push",
-    "migration",
-]
-
-
 def start(image, dies_at=0, way=CLEAN):
     data = bytearray(image)
     return data, Board(data, dies_at, way)
@@ -241,5 +225,5 @@ def check(scenario, board, operate, before, after, told):
 
 if __name__ == "__main__":
     scenario = Scenario(sys.argv[1])
-    for name in sys.argv[3:] or ALL:
+    for name in sys.argv[3:]:
         print(json.dumps(every_cut(scenario, name, sys.argv[2] == "all")))

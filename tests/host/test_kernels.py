@@ -61,7 +61,7 @@ Run = Callable[[kernel_cases.Case], Answer]
 def test_all_integer_kernels_agree_to_the_bit(kernel: Callable, serve: Run) -> None:
     changed = set()
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(st.integers(0, 2**32 - 1))
     def compare(seed: int) -> None:
         case = kernel(np.random.default_rng(seed))
@@ -127,7 +127,7 @@ def golden(said: str) -> set[str]:
 
 
 def test_golden_vectors_on_micropython(on_board: Callable[..., str]) -> None:
-    assert golden(on_board("test_golden.py", heap_kib=256)) >= {"viper", "plain"}
+    assert golden(on_board("test_golden.py", heap_kib=240)) >= {"viper", "plain"}
 
 
 def test_golden_vectors_in_c(micropython: str, native_flash: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_wrong_golden_vector_fails(micropython: str, flash: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("units", [0, 24])
 def test_a_native_step_takes_nothing_from_the_heap(micropython: str, native_flash: Path, units: int) -> None:
-    """Collection off, 1,000 steps from Python and the forward pass: not one byte, and the weights did change."""
+    """Collection off, 100 rounds of an epoch over ten classes and forward passes: not one byte, and the weights did change."""
     code = f"""
 import gc, kernels
 from array import array
@@ -165,18 +165,21 @@ from calls import model
 k = kernels.load("native")
 head, hidden = k.weights(10 * 89), k.weights(24 * 65)
 m = model(k, head, hidden, k.vector(10), k.vector(10), k.vector(24), bytearray(88), 64, {units}, 64, 24)
-x = bytes(range(64))
-step = k.step
-def train(n):
-    while n:
-        n -= 1
-        step(m, x, 0, n % 10, 4, 10)
+x = bytes((7 * i + i // 64) & 127 for i in range(10 * 6 * 64))
+order = array("i", [c // 2 if c % 2 == 0 else 0 for c in range(20)])
+cursor, counts = array("i", bytes(40)), array("i", [6] * 10)
+def train(rounds):
+    state = 77
+    while rounds:
+        rounds -= 1
+        state = k.deal(order, cursor, counts, 10, 9, 6, 64, 3, 2, state)
+        k.train(m, x, x, order, 10, 4, 10)
         k.forward(m, x, 0, 10)
-train(10)
+train(1)
 gc.collect()
 gc.disable()
 before = gc.mem_alloc()
-train(1000)
+train(100)
 print(gc.mem_alloc() - before, max(head) > 0)
 """
     assert output([micropython, "-c", code], native_flash).split() == ["0", "True"]
@@ -261,7 +264,7 @@ def test_a_layer_that_leaves_its_buffers_is_refused(compiled: Serve, field: int,
     except AssertionError as e:
         assert "ValueError: a size" in str(e)
     else:
-        assert len(bytes.fromhex(got[0][3])) == 48
+        assert got == compiled("plain", case)
 
 
 def test_what_is_misaligned_is_refused(micropython: str, native_flash: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinycl.data import npz
 from tinycl.errors import DataError
 from tinycl.samples import Format, read
 
@@ -99,3 +100,22 @@ def test_what_does_not_fit_says_numbers_and_what_to_do(tmp_path: Path) -> None:
 def test_a_board_without_a_blob_takes_no_samples() -> None:
     with pytest.raises(DataError, match=r"no blob.*tinycl flash"):
         Format.of({"free_bytes": 1})
+
+
+def test_archives_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    """A stream that is damaged in its middle, and a method of compression that nobody has: no traceback for either."""
+    packed = io.BytesIO()
+    np.savez_compressed(packed, x=np.arange(4000) % 251)
+    whole = packed.getvalue()
+    damaged = bytearray(whole)
+    damaged[120:200] = bytes(80)
+    unknown = whole.replace(b"\x00\x00\x08\x00\x00\x00!\x00", b"\x00\x00\x63\x00\x00\x00!\x00")  # in both of its headers
+    assert unknown != whole
+    for data in (bytes(damaged), unknown):
+        (tmp_path / "x.npz").write_bytes(data)
+        with pytest.raises(DataError, match="cannot be read"):
+            read(str(tmp_path / "x.npz"), WANTED)
+        with pytest.raises(DataError, match="are no array"):
+            read("-", WANTED, io.BytesIO(data))
+        with pytest.raises(DataError, match="cannot be read"):
+            npz.load(tmp_path / "x.npz")

@@ -19,9 +19,8 @@ SENSOR = "def read_into(buffer):\n    return True\n"
 
 
 class Impatient(SimBoard):
-    """Gives a silent host up after SESSION_MS; has `extra` files beside the runtime."""
+    """Gives a silent host up after SESSION_MS."""
 
-    extra: dict[str, bytes] = {}
     patience_ms = SESSION_MS
 
     def deploy(self, contents: dict[str, bytes] | None = None) -> None:
@@ -29,7 +28,7 @@ class Impatient(SimBoard):
         old = b"SESSION_MS = 30000"
         assert contents["agent.py"].count(old) == 1
         contents["agent.py"] = contents["agent.py"].replace(old, b"SESSION_MS = %d" % self.patience_ms)
-        super().deploy({**contents, **self.extra})
+        super().deploy(contents)
 
 
 class Hasty(Impatient):
@@ -123,7 +122,7 @@ def test_a_state_that_no_slot_has_is_not_called_a_missing_blob(board):
         data[-1] ^= 1
         (board.flash / slot).write_bytes(data)
     board.restart()
-    with pytest.raises(BoardRefused, match="neither slot .* enrol or rename") as caught:
+    with pytest.raises(BoardRefused, match=r"neither slot .* enrol or rename") as caught:
         board.client.pull()
     assert caught.value.code == errors.SEQUENCE
     board.client.enrol("south", samples(2, 12))

@@ -254,3 +254,38 @@ def test_what_a_board_refuses_is_one_line_and_a_status(
     result = CliRunner().invoke(cli.main, ["demo"])
     assert result.exit_code == 1
     assert said in result.output and result.output.strip().splitlines()[-1].startswith("tinycl: ")
+
+
+def test_flash_takes_one_board_or_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from serial.tools import list_ports
+
+    from tinycl import cli
+
+    monkeypatch.setattr(list_ports, "comports", lambda *_: [])
+    monkeypatch.setenv("TINYCL_BUILD", str(tmp_path))
+    run = CliRunner()
+    both = run.invoke(cli.main, ["flash", "--all", "--board", "/dev/ttyACM0"])
+    assert both.exit_code == 2 and "or give --all" in both.output
+    monkeypatch.setenv("TINYCL_BOARD", "sim")  # of a shell in which somebody works with one board
+    every = run.invoke(cli.main, ["flash", "--all"])
+    assert every.exit_code == 1 and "no board on any USB port" in every.output
+    for option in (["--reinstall"], ["--micropython-board", "RPI_PICO"], ["--firmware", __file__]):
+        refused = run.invoke(cli.main, ["flash", *option])
+        assert refused.exit_code == 2 and "not for 'sim'" in refused.output
+    assert not list(tmp_path.iterdir())
+    one = run.invoke(cli.main, ["flash", "--json"])
+    assert one.exit_code == 0, one.output
+    [row] = json.loads(one.stdout)
+    assert row["device"] == "sim" and row["board"] == row["hello"]["board"] and (tmp_path / "boards/sim/main.py").exists()
+
+
+def test_boards_shows_the_sim_board_with_the_heap_that_was_asked_for(micropython: str) -> None:
+    free = [json.loads(tinycl("boards", "--json", "--heap-kb", kb)[1])["sim"]["free_bytes"] for kb in ("260", "1000")]
+    assert free[1] - free[0] > 600_000
+
+
+def test_help_names_every_command() -> None:
+    from tinycl import cli
+
+    text = cli.main.help or ""
+    assert [name for name in cli.main.commands if not re.search(rf"\b{name}\b", text)] == []

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tinycl.bench import tiny
-from tinycl.bench.faults import FaultyBoard
 from tinycl.board.port import PortBoard
 from tinycl.board.sim import SimBoard
 from tinycl.link import link as link_module
@@ -28,23 +27,7 @@ ALL = bytes(range(256))
 
 
 def samples(n: int = 12) -> np.ndarray:
-    return np.frombuffer(make_blobs.samples(2, n), np.int8).reshape(n, 4, 4, 1)
-
-
-@pytest.fixture(scope="module")
-def running(micropython: str) -> Iterator[FaultyBoard]:
-    with FaultyBoard() as board:
-        yield board
-
-
-@pytest.fixture
-def board(running: FaultyBoard) -> FaultyBoard:
-    running.heal()
-    if not running.plugged:
-        running.start()
-    running.connect()
-    running.client.send_blob(GOOD)
-    return running
+    return make_blobs.pictures(2, n)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """A classroom of simulated boards, each taught a class of its own at the same time; some of them fail."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,11 +11,13 @@ from typing import Any
 import make_blobs
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tinycl import fleet
 from tinycl.board.base import Board
 from tinycl.board.errors import NoBoard
 from tinycl.board.sim import SimBoard
+from tinycl.cli import main
 from tinycl.errors import DataError
 from tinycl.link import link as link_module
 
@@ -25,7 +29,7 @@ COUNT = 30
 
 
 def samples(n: int = 12) -> np.ndarray:
-    return np.frombuffer(make_blobs.samples(2, n, 9), np.int8).reshape(n, 4, 4, 1)
+    return make_blobs.pictures(2, n)
 
 
 @pytest.fixture
@@ -109,3 +113,29 @@ def test_nothing_to_teach_and_nobody_to_teach(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("tinycl.board.port.discover", lambda **_: [])
     with pytest.raises(NoBoard, match="0 of 0 USB ports"):
         fleet.room()
+
+
+def test_a_board_left_behind_does_not_hold_up_the_end_of_the_program() -> None:
+    code = """
+import threading
+from tinycl import fleet
+rows = fleet.run(fleet.room(1), lambda i: lambda board, tell: threading.Event().wait(), deadline_s=2, show=False)
+print(rows[0].error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and "not done after 2 s" in run.stdout, run.stderr
+
+
+def test_a_room_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its table is the result; a blob that is none is found before any board is started."""
+    (tmp_path / "lessons").mkdir()
+    np.save(tmp_path / "lessons" / "south.npy", samples())
+    (tmp_path / "good.tcb").write_bytes(BLOB)
+    (tmp_path / "bad.tcb").write_bytes(BLOB[:-3])
+    run = CliRunner()
+    options = ["fleet", "--from", str(tmp_path / "lessons"), "--sim", "2", "--blob"]
+    done = run.invoke(main, [*options, str(tmp_path / "good.tcb")])
+    assert done.exit_code == 0 and "2 boards" in done.stdout and done.stdout.count("south") == 2, done.output
+    monkeypatch.setattr(fleet, "run", lambda *_: pytest.fail("boards were started"))
+    refusal = run.invoke(main, [*options, str(tmp_path / "bad.tcb")])
+    assert refusal.exit_code == 1 and refusal.output.startswith("tinycl: "), refusal.output

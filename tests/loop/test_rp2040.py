@@ -1,17 +1,14 @@
-"""The real firmware on an emulated RP2040: the emulator itself, deployment, sessions that match `sim` to the bit, power cycles
-and power cuts. Needs `make firmware`."""
+"""The real firmware on an emulated RP2040: the emulator itself, deployment, sessions that match `sim` to the bit, power
+cycles. Needs `make firmware`. Power cuts are in test_power.py."""
 
-import os
-import random
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import blobs
 import numpy as np
 import pytest
+import uf2
 
 from tinycl.board import emulator as emulators
 from tinycl.board.base import BoardError
@@ -24,8 +21,6 @@ from tinycl.shared.errors import TinyclError
 
 pytest_plugins = ["emulated"]
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "host/firmware"))
-import uf2  # noqa: E402 - a script's own folder
 
 X = np.concatenate([blobs.tiny_samples(label, 4, seed=5) for label in range(5)])
 
@@ -202,8 +197,12 @@ def test_every_kernel_predicts_the_same(chip, kernels):
     assert answers(chip.client) == before and chip.client.status()["kernels"] == kernels
 
 
-def test_a_host_that_does_not_read_loses_only_news(chip):
-    """It holds the port open and takes nothing while the board trains: events are dropped, the answer is asked for again."""
+def test_a_host_that_does_not_read_loses_the_training_and_nothing_else(chip):
+    """It holds the port open and takes nothing while the board trains, long: events are dropped and counted, who comes back
+    calls the training off, and the board is as it was."""
+    chip.client.send_blob(blobs.tiny_blob(target_permille=1001, epochs=255, patience=255))
+    before = answers(chip.client)
+    dropped = chip.client.status()["dropped"]
     chip.client.open_enrolment("four", 12)
     chip.client.send_samples(blobs.tiny_samples(4, 12))
     chip.chip.ask("read", on=False)
@@ -211,6 +210,9 @@ def test_a_host_that_does_not_read_loses_only_news(chip):
         chip.client.train()
     chip.chip.ask("read", on=True)
     chip.link.recover()
+    assert chip.client.status()["dropped"] > dropped
+    assert answers(chip.client) == before and "four" not in chip.client.classes()
+    chip.client.send_blob(blobs.tiny_blob())
     chip.client.enrol("five", blobs.tiny_samples(5, 12))
     assert "five" in chip.client.classes()
 
@@ -233,6 +235,28 @@ def test_a_reset_takes_the_port_away_and_the_state_comes_back(chip):
     assert answers(chip.client) == before
 
 
+@pytest.mark.parametrize("window_ms", [250, 0])
+def test_main_leaves_time_to_escape_from_an_agent_that_never_ends(chip, window_ms):
+    """micropython#15230, #6853 (an endless main.py makes a board unreachable): Ctrl-C gets the REPL 200 ms after power-on.
+    Without the window that main.py leaves it comes too late: the agent here lets nobody in."""
+    files = {"agent.py": "import micropython\nmicropython.kbd_intr(-1)\nwhile True: pass\n"}
+    with chip.repl() as repl:
+        assert "ESCAPE_MS = 250 " in repl.execute("import os; os.remove('agent.mpy'); print(open('main.py').read())", 30)
+        if not window_ms:
+            files["main.py"] = (ROOT / "device/main.py").read_text().replace("ESCAPE_MS = 250 ", "ESCAPE_MS = 0 ")
+        for name, text in files.items():
+            repl.execute(f"with open({name!r}, 'w') as f: f.write({text!r})", 30)
+    chip.stop()
+    chip.start()
+    port = chip.open_port()
+    while chip.chip.state()["cycles"] < 125_000 * 200:
+        pass
+    port.write(b"\x03")
+    port.timeout = 10
+    said = port.read_until(b">>> ")
+    assert said.endswith(b">>> ") == (window_ms > 0), said
+
+
 def test_in_its_boot_loader_it_is_off_the_bus(chip):
     with chip.repl() as repl:
         repl.boot_loader()
@@ -244,39 +268,3 @@ def test_in_its_boot_loader_it_is_off_the_bus(chip):
         chip.connect()
     chip.restart()
     assert chip.client.status()["classes"] == 4
-
-
-# power cuts
-
-CUTS = int(os.environ.get("TINYCL_CHIP_CUTS", "4"))
-
-
-@pytest.fixture(scope="module")
-def whole(taught, tmp_path_factory):
-    """(state before, state after, flash operations) of an enrolment that nothing cuts."""
-    image = tmp_path_factory.mktemp("whole") / "flash.img"
-    shutil.copyfile(taught, image)
-    shutil.copyfile(taught.with_name(taught.name + ".json"), image.with_name(image.name + ".json"))
-    with Rp2040Board(flash=image) as board:
-        before = answers(board.client)
-        start = board.chip.state()["flash_operations"]
-        board.client.enrol("four", blobs.tiny_samples(4, 12))
-        return before, answers(board.client), board.chip.state()["flash_operations"] - start
-
-
-@pytest.mark.parametrize("seed", range(CUTS))
-def test_killed_anywhere_it_comes_back_before_or_after(whole, copied, seed):
-    """The power goes in the middle of an erase or a page of an enrolment: the state is that before or that after it."""
-    before, after, operations = whole
-    dice = random.Random(seed)
-    with Rp2040Board(flash=copied) as board:
-        board.chip.cut(flash_operations=dice.randint(1, operations), torn=dice.random())
-        with pytest.raises(LinkError):
-            board.client.enrol("four", blobs.tiny_samples(4, 12))
-        assert board.chip.wait(10)
-        board.restart()
-        now = answers(board.client)
-        assert now in (before, after), board.link.board
-        if now == before:  # and it can be done again
-            board.client.enrol("four", blobs.tiny_samples(4, 12))
-            assert answers(board.client) == after

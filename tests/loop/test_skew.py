@@ -2,13 +2,11 @@
 update, and nothing is guessed. The board is a real one whose runtime says another number."""
 
 import struct
-from binascii import crc32
-from collections.abc import Iterator
 
 import make_blobs
-import numpy as np
 import pytest
 
+from tinycl.bench.fuzz import sealed_state
 from tinycl.board.base import runtime
 from tinycl.board.sim import SimBoard
 from tinycl.link.errors import BoardRefused, ProtocolMismatch
@@ -76,19 +74,6 @@ def test_a_host_that_says_no_version(board):
     assert board.client.status()["classes"] == 2
 
 
-@pytest.fixture(scope="module")
-def running(micropython: str) -> Iterator[SimBoard]:
-    with SimBoard() as board:
-        yield board
-
-
-@pytest.fixture
-def board(running: SimBoard) -> SimBoard:
-    running.link.hello()
-    running.client.send_blob(make_blobs.tiny())
-    return running
-
-
 def test_a_blob_of_a_version_to_come(board):
     before = board.client.status()["digest"]
     good = make_blobs.tiny()
@@ -103,18 +88,16 @@ def test_a_blob_of_a_version_to_come(board):
 
 
 def test_a_learned_state_of_a_version_to_come(board):
-    x = np.frombuffer(make_blobs.samples(2, 12), np.int8).reshape(12, 4, 4, 1)
-    board.client.enrol("south", x)
+    board.client.enrol("south", make_blobs.pictures(2, 12))
     learned = board.client.pull()
     before = board.client.status()["digest"]
-    end = state.HEAD_BYTES + struct.unpack_from("<I", learned, state.HEAD_BYTES - 4)[0]
     newer = bytearray(learned)
     struct.pack_into("<H", newer, 4, state.VERSION + 1)
-    struct.pack_into("<I", newer, end, crc32(newer[:end]))
+    newer = sealed_state(bytes(newer))
     said = f"version {state.VERSION + 1}.*1 to {state.VERSION}"
     with pytest.raises(FormatError, match=said):
-        board.client.push(bytes(newer))  # the host says so before it sends anything
-    board.client.upload(bytes(newer))
+        board.client.push(newer)  # the host says so before it sends anything
+    board.client.upload(newer)
     with pytest.raises(BoardRefused, match=said) as e:  # and the board where another host does not
         board.link.request(wire.ADOPT)
     assert e.value.code == errors.VERSION

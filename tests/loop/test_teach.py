@@ -14,6 +14,7 @@ from tinycl.board.base import runtime
 from tinycl.board.sim import SimBoard
 from tinycl.cli import main
 from tinycl.learned import Learned
+from tinycl.link.link import Link
 
 pytestmark = pytest.mark.usefixtures("micropython")
 
@@ -29,8 +30,7 @@ def read_into(buffer):
 """
 
 
-def samples(quadrant: int, n: int, seed: int = 9) -> np.ndarray:
-    return np.frombuffer(make_blobs.samples(quadrant, n, seed), np.int8).reshape(n, 4, 4, 1)
+samples = make_blobs.pictures
 
 
 def plugged(folder: Path, blob: bytes = BLOB) -> SimBoard:
@@ -219,3 +219,31 @@ def test_a_line_that_is_cut_in_the_middle_of_teaching_leaves_all_or_nothing(
     assert "gone" in refusal.output and "plug the board in again" in refusal.output
     board.start()
     assert set(row["class"] for row in said(board, "predict", "--from", files / "test.npy")) <= {"north-west", "nord-östlich"}
+
+
+def test_what_a_board_tells_while_it_is_asked_something_is_shown(board: SimBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Link, "listen", lambda *_, **__: None)  # no time but that of the signs of life
+    out = tinycl(board, "watch", "--period", "0.05", "--for", "0.6", "--json").stdout
+    assert [json.loads(line)["t"] for line in out.splitlines()].count("metrics") >= 3
+
+
+def test_a_board_without_a_blob_is_watched_for_longer_than_it_waits_for_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinycl.cli.boards.SIGN_OF_LIFE_S", 0.3)
+    impatient = runtime()
+    agent = impatient["agent.py"].replace(b"SESSION_MS = 30000", b"SESSION_MS = 1000")
+    assert agent != impatient["agent.py"]
+    with SimBoard() as board:
+        board.deploy({**impatient, "agent.py": agent})
+        board.restart()
+        leave(board)
+        out = tinycl(board, "watch", "--period", "0.1", "--for", "3").stdout
+        assert out.count("metrics") >= 18  # ten of them are from the first second
+
+
+def test_flash_says_what_became_of_the_files_of_a_board_s_owner(board: SimBoard) -> None:
+    (board.flash / "main.py").write_text("import sys\nprint('mine')")
+    board.start()
+    [done] = said(board, "flash")
+    assert done["moved"]["main.py"] == "main.py.before-tinycl" and {"skipped", "notes"} <= set(done)
+    (board.flash / "agent.py").write_text("'mine, too'")
+    assert "agent.py stood in the way, and is called agent.py.before-tinycl on the board now" in tinycl(board, "flash").stderr

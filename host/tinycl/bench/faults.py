@@ -119,17 +119,13 @@ class Fault:
 
 
 class FaultyBoard(SimBoard):
-    """A sim board on a faulty cable. `seed`, `mean_gap` and `kinds` hold for every connection from then on, its faults begin
-    anew with each; `strike` is for the connection that there is."""
+    """A sim board on a cable that is good until `strike`, whose fault is for the connection that there is."""
 
-    seed = 0
-    mean_gap = 0
-    kinds = KINDS
     timers: tuple[threading.Timer, ...] = ()
     dark = False  # its power was cut, or its cable pulled
 
     def ways(self) -> tuple[FaultyWay, FaultyWay]:
-        return FaultyWay(2 * self.seed, self.mean_gap, self.kinds), FaultyWay(2 * self.seed + 1, self.mean_gap, self.kinds)
+        return FaultyWay(), FaultyWay()
 
     @property
     def to_board(self) -> FaultyWay:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycl.bench import save
 from tinycl.board.base import BoardError
 from tinycl.board.rp2040 import Rp2040Board
 from tinycl.model.architectures import Conv, architecture
@@ -27,9 +28,9 @@ FLOOR = 14  # two loads, multiply, add; load, load, multiply, subtract, store
 DEADLINE_S = 300.0
 
 Progress = Callable[[str], None]
-# (key, measured, kernels, arguments, divisor): plain and script run few times, being slow and as exact
-STEP = (INPUTS, 0, CLASSES)
+STEP = (INPUTS, 0, CLASSES)  # arguments of cycles/measure.py
 HIDDEN = (INPUTS, UNITS, CLASSES)
+# Kernels, and two numbers of runs whose difference is measured: plain and script run few times, being slow and as exact.
 TIMES = {"native": (2, 6), "viper": (2, 4), "script": (1, 2), "plain": (1, 2)}
 KERNELS = tuple(TIMES)
 
@@ -96,7 +97,7 @@ def measure(board: Rp2040Board | None = None, progress: Progress = lambda _: Non
 def _measure(chip: Chip, macs: list[int], progress: Progress) -> dict[str, Any]:
     available = chip.ask("print(' '.join(kernels.available()))").split()
     if "native" not in available:
-        raise BoardError(f"no native kernels on the chip, it has {available}: build them with 'make natmod ARCH=armv6m'")
+        raise BoardError(f"no native kernels on the chip, it has {available}: build them with 'make natmod ARCHS=armv6m'")
     said = chip.ask("print(sys.implementation[1], sys.version)")
     out: dict[str, Any] = {
         "clock_mhz": MHZ,
@@ -164,10 +165,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
 def bench(out: Path, progress: Progress = lambda _: None) -> dict[str, Any]:
     """Measures, adds the figures to out/rp2040.json, beside what is there, and draws out/cycles.png."""
     found = measure(progress=progress)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "rp2040.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**before, **found}, indent=1) + "\n")
+    save(out / "rp2040.json", found)
     picture(found, out / "cycles.png")
     return found
 

@@ -10,6 +10,7 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinycl.bench import tiny
+from tinycl.bench import save, tiny
 from tinycl.board.base import BoardError, runtime
 from tinycl.board.rp2040 import Rp2040Board
 from tinycl.board.sim import find_micropython
@@ -25,7 +26,7 @@ from tinycl.shared.errors import TinyclError
 
 TESTS = Path(__file__).parents[3] / "tests"
 EACH = 12  # samples of a class
-SCENARIOS = (
+SCENARIOS = (  # of tests/device/power.py
     "first_blob",
     "upload",
     "activation",
@@ -213,7 +214,8 @@ def chip_kills(count: int, seed: int = 1) -> Iterator[dict[str, Any]]:
             chip.close()
 
 
-def main() -> None:
+def main() -> int:
+    """Status 1 where anything came up wrong."""
     parser = argparse.ArgumentParser(description="power cuts, on littlefs in RAM and on an emulated RP2040")
     parser.add_argument("--kills", type=int, default=200, help="of the emulated chip")
     parser.add_argument("--seed", type=int, default=1, help="of the moments at which it is killed")
@@ -241,14 +243,8 @@ def main() -> None:
             states = figures["chip_kills_by_state"]
             states[told["state"]] = states.get(told["state"], 0) + 1
     save(options.out, figures)
-
-
-def save(out: Path, figures: dict[str, Any]) -> None:
-    """Adds figures to a file of them."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    had = json.loads(out.read_text()) if out.exists() else {}
-    out.write_text(json.dumps({**had, **figures}, indent=1) + "\n")
+    return 1 if figures["power_cuts_wrong"] or figures.get("chip_kills_wrong") else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -67,7 +67,8 @@ class Counts:
         return {
             "sessions": self.sessions,
             "complete": self.complete,
-            "typed_errors": dict(sorted(self.typed_errors.items())),
+            "typed_errors": self.typed_errors.total(),
+            "errors": dict(sorted(self.typed_errors.items())),
             "hung": self.hung,
             "wrong": self.wrong,
             "bad": {str(seed): why for seed, why in sorted(self.bad.items())},
@@ -416,7 +417,7 @@ def _ended(worker: _Worker) -> tuple[str, str, str, float]:
     try:
         how, why, fault, longest_s = worker.pipe.recv()
         return how, why, fault, longest_s
-    except EOFError:
+    except (EOFError, OSError):  # the latter: it was killed while its answer was on the way
         worker.process.join()
         return "wrong", f"its process ended with status {worker.process.exitcode}", "?", 0.0
 

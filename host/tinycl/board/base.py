@@ -81,3 +81,10 @@ class Board(ABC):
         self.link = Link(self.open_port())
         self.client = Client(self.link)  # before hello: where that fails, both still speak of the same port
         self.link.hello(deadline_s=10.0)
+
+    def check_kernels(self, wanted: str) -> None:
+        """BoardError unless the board, which has said hello, has kernels of this name; "" for whichever are its best."""
+        hello = self.link.board
+        if wanted and wanted not in hello["available"]:
+            why = hello["refused"].get(wanted, "there is no implementation of that name")
+            raise BoardError(f"no '{wanted}' kernels on this board ({why}): take --kernels {' or '.join(hello['available'])}")

@@ -168,7 +168,8 @@ class Cable(threading.Thread):
                 except BlockingIOError:
                     break
         if self.exit_fd in readable:
-            os.close(self.exit_fd)
+            ended, self.exit_fd = self.exit_fd, -1  # `stop`, on another thread, must not close it a second time
+            os.close(ended)
             self.exit_fd = self.on_exit() if self.on_exit else -1
             if self.exit_fd < 0:
                 self.alive = False

@@ -113,7 +113,7 @@ class BrokenFiles(BoardError):
 
 
 class FlashFull(BoardError):
-    """Too little room on the flash; nothing was written."""
+    """Too little room on the flash; the text says whether anything was written."""
 
 
 class NotVerified(BoardError):

@@ -1,19 +1,21 @@
 """MicroPython's firmware onto a chip: UF2 onto a boot drive (RP2040, RP2350), .bin through esptool (ESP32), downloads through
-mpflash. Both tools run as programs of their own and may be missing. Depends on tinycl.board.errors."""
+mpflash. Both tools run as programs of their own and may be missing. Depends on board/errors.py and board/places.py."""
 
 import os
 import re
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tinycl.board.emulator import cache
 from tinycl.board.errors import FirmwareError, InBootLoader
+from tinycl.board.places import cache
 
 UF2_MAGIC = (0x0A324655, 0x9E5D5157, 0x0AB16F30)
 HAS_FAMILY, NOT_FOR_FLASH = 0x2000, 0x0001
@@ -90,10 +92,15 @@ def in_boot_loader(roots: Sequence[Path] | None = None, system: Path = Path("/sy
         )
     if unmounted(system):
         return InBootLoader(
-            "no port, but a board in its boot loader is on USB, whose drive is not mounted: mount it (udisksctl mount -b "
-            "/dev/disk/by-label/RPI-RP2) and run 'tinycl flash --firmware FILE.uf2', or plug it in again without BOOTSEL"
+            f"no port, but a board in its boot loader is on USB, whose drive is not mounted: mount it ({_mount()}) and run "
+            "'tinycl flash --firmware FILE.uf2', or plug it in again without BOOTSEL"
         )
     return None
+
+
+def _mount() -> str:
+    """How the drive is mounted by hand, by the label that its chip gives it."""
+    return "udisksctl mount -b " + " or ".join(f"/dev/disk/by-label/{label}" for label in FAMILIES)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -112,11 +119,9 @@ def wait_for_drive(before: Sequence[BootDrive], roots: Sequence[Path] | None = N
             return new[0]
         if time.monotonic() > end:
             raise FirmwareError(
-                f"no boot drive appeared within {seconds:g} s after the board went into its boot loader: mount it (udisksctl "
-                "mount -b "
-                "/dev/disk/by-label/RPI-RP2), then run the same command again; or unplug the board and plug it in again to "
-                "start "
-                "what is on it"
+                f"no boot drive appeared within {seconds:g} s after the board went into its boot loader: mount it "
+                f"({_mount()}), then run the same command again; or unplug the board and plug it in again to start what is on "
+                "it"
             )
         time.sleep(0.2)
 
@@ -140,7 +145,7 @@ def uf2_families(data: bytes, name: str) -> set[int]:
         if not flags & NOT_FOR_FLASH and family != 0xE48BFF57:  # that one is a lone block, for an erratum of the RP2350
             blocks.add(number)
             told.add(count)
-    if len(told) != 1 or blocks != set(range(max(told))):
+    if told != {len(blocks)} or max(blocks) != len(blocks) - 1:
         raise FirmwareError(f"'{name}' has {len(blocks)} of {max(told, default=0)} blocks: download it again")
     return families
 
@@ -223,13 +228,32 @@ def download(board: str, version: str = "stable", say: Callable[[str], None] | N
     if find_spec("mpflash") is None:
         raise FirmwareError(f"mpflash, which downloads MicroPython, is not installed: pip install 'tinycl[flash]', or {cure}")
     folder = cache() / "firmware" / "downloads"
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mpflash.cli_main", "download", "--board", board, "--version", version, "--serial", "none"]
-    status, said = _run(command, DOWNLOAD_S, say, {"MPFLASH_FIRMWARE": str(folder)})
-    files = [f for f in folder.rglob(f"{board}-*") if f.suffix in (".uf2", ".bin")]
-    if not files:
-        raise FirmwareError(f"mpflash got no MicroPython {version} for {board} (status {status}: {said}): {cure}")
-    return max(files, key=lambda f: f.stat().st_mtime)
+    with _one_download:  # of all boards of a kind that are flashed at once, the first has it downloaded
+        there = _downloaded.get((board, version)) or _newest(folder, board, version.removeprefix("v"))
+        if there is not None and there.is_file():
+            return there
+        folder.mkdir(parents=True, exist_ok=True)
+        # Into an empty folder: mpflash's status is 0 whatever happens, so that only what lies there tells.
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as fresh:
+            command = [sys.executable, "-m", "mpflash.cli_main", "download", "--board", board, "--version", version]
+            status, said = _run([*command, "--serial", "none"], DOWNLOAD_S, say, {"MPFLASH_FIRMWARE": fresh})
+            file = None if status else _newest(Path(fresh), board)
+            if file is None:
+                raise FirmwareError(f"mpflash got no MicroPython {version} for {board} (status {status}: {said}): {cure}")
+            _downloaded[board, version] = kept = folder / file.name
+            os.replace(file, kept)
+        return kept
+
+
+_one_download = threading.Lock()
+_downloaded: dict[tuple[str, str], Path] = {}  # in this process: tomorrow another one may be `stable`
+
+
+def _newest(folder: Path, board: str, version: str = r"\d+(?:\.\d+)*(?:-preview[.\w]*)?") -> Path | None:
+    """The newest image of exactly this board, no variant of it, in a folder and those in it; version: of exactly this one."""
+    name = re.compile(rf"{re.escape(board)}(?:-\d{{8}})?-v({version})\.(?:uf2|bin)")
+    found = {f: n for f in folder.rglob("*") if (n := name.fullmatch(f.name))}
+    return max(found, key=lambda f: [int(n) for n in re.findall(r"\d+", found[f][1])], default=None)
 
 
 def _run(
@@ -245,23 +269,21 @@ def _run(
         errors="replace",
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "300", **(more or {})},
     ) as program:
-        end = time.monotonic() + seconds
         lines = []
         assert program.stdout is not None
+        deadline = threading.Timer(seconds, program.kill)  # it may well say nothing
+        deadline.start()
         try:
             for line in program.stdout:
                 if line.strip():
                     lines.append(line.strip())
                     if say:
                         say(lines[-1])
-                if time.monotonic() > end:
-                    program.kill()
-            status = program.wait(max(1.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            program.kill()
             status = program.wait()
         except BaseException:
             program.kill()
             raise
+        finally:
+            deadline.cancel()
     telling = [line for line in lines if re.search("[Ee]rror|ould not|[Ff]ailed", line)] or lines or ["no message"]
     return status, re.sub(r"^[\d:]+ \| \W*", "", telling[-1])  # mpflash puts the time before it

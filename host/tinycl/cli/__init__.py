@@ -42,7 +42,10 @@ class Commands(click.Group):
 def main() -> None:
     """Continual learning on microcontrollers: distil on the host, learn on the board.
 
-    The steps one by one: data, train, distil, export. All of them, and the board on top: demo.
+    What a board needs is made in steps: data, train, distil, export. All of them, and the board on top: demo.
+
+    A board: boards and sim show what there is, flash makes it one of this kit, enrol teaches it a class, predict and watch ask
+    it, forget and rename change what it knows, pull and push carry that about, fleet teaches a whole room.
     """
 
 

@@ -13,6 +13,7 @@ import click
 from tinycl.cli.options import board_option, json_option, line_options, sim_options, together
 from tinycl.shared.errors import TinyclError
 
+SIGN_OF_LIFE_S = 5.0  # a board ends the session of a host that is silent for half a minute
 _board = together(board_option, line_options, sim_options)
 _source = together(
     click.option("--from", "source", required=True, help="File or folder of samples (.npy, .npz, .csv, pictures), or '-'."),
@@ -34,6 +35,17 @@ def _samples(board: Any, source: str, invert: bool) -> Any:
     return samples.read(source, samples.Format.of(board.client.status(), invert))
 
 
+def _blob(file: Path | None) -> bytes | None:
+    """A blob's bytes, found to be one before any board is started."""
+    if file is None:
+        return None
+    from tinycl.shared.blob import Blob
+
+    data = file.read_bytes()
+    Blob(data)
+    return data
+
+
 def _say(facts: dict[str, Any], as_json: bool, text: str) -> None:
     click.echo(json.dumps(facts) if as_json else text)
 
@@ -45,6 +57,7 @@ def _say(facts: dict[str, Any], as_json: bool, text: str) -> None:
 def boards(verbose: bool, as_json: bool, **options: Any) -> None:
     """Show which boards are there, and what they say of themselves."""
     from tinycl.board.base import BoardError
+    from tinycl.board.pick import embedded
     from tinycl.board.port import discover
     from tinycl.board.rp2040 import Rp2040Board
     from tinycl.board.sim import HOW_TO_GET_ONE, SimBoard
@@ -61,7 +74,7 @@ def boards(verbose: bool, as_json: bool, **options: Any) -> None:
             else:
                 troubles.append(port.describe())
         if options["micropython"] or SimBoard.find():
-            with SimBoard(options["micropython"]) as board:
+            with embedded("sim", micropython=options["micropython"], heap_kb=options["heap_kb"]) as board:
                 found["sim"] = board.link.board
     if not found and not troubles:
         raise BoardError(f"0 boards can be used on this machine; plug one in, or for the sim board {HOW_TO_GET_ONE}")
@@ -86,11 +99,18 @@ def boards(verbose: bool, as_json: bool, **options: Any) -> None:
 @click.command()
 @sim_options
 @click.option("--boards", "count", default=1, type=click.IntRange(1, 64), help="So many of them.")
-@click.option("--flash", default="build/boards/plugged", type=click.Path(path_type=Path), help="Folder that keeps their flash.")
-def sim(count: int, flash: Path, micropython: str | None, heap_kb: int | None) -> None:
+@click.option(
+    "--flash",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Folder that keeps their flash. [default: boards/plugged in build/ of the project]",
+)
+def sim(count: int, flash: Path | None, micropython: str | None, heap_kb: int | None) -> None:
     """Plug in simulated boards: they stay, each behind a port of its own, until Ctrl-C."""
+    from tinycl.board.pick import kept
     from tinycl.board.sim import HEAP_BYTES, SimBoard
 
+    flash = flash or kept() / "plugged"
     plugged = []
     with contextlib.ExitStack() as stack:
         for i in range(count):
@@ -120,6 +140,9 @@ def _flashed(port: Any, made: Any) -> dict[str, Any]:
         "firmware": made.firmware,
         "written": sorted(made.deployed.written),
         "removed": sorted(made.deployed.removed),
+        "moved": dict(made.deployed.moved),
+        "skipped": made.deployed.skipped,
+        "notes": made.deployed.notes,
         "blob": made.blob,
         "changed": made.changed,
         "seconds": round(made.seconds, 1),
@@ -158,18 +181,30 @@ def flash(
     there already is not written again; what the board has learned stays."""
     from tinycl import flash as work
     from tinycl.board.pick import EMBEDDED
+    from tinycl.board.places import cache
     from tinycl.board.port import Lines
     from tinycl.progress import many
 
-    data = blob.read_bytes() if blob else None
+    named = click.get_current_context().get_parameter_source("selector") is click.core.ParameterSource.COMMANDLINE
+    if everything and named:
+        raise click.UsageError("name one board with --board, or give --all")
+    if everything:
+        options["selector"] = ""  # TINYCL_BOARD is for the commands that take one board
+    if options["selector"] in EMBEDDED and (firmware or reinstall or kind):
+        raise click.UsageError(
+            f"--firmware, --reinstall and --micropython-board are for boards behind a port, not for '{options['selector']}' "
+            "(an image for rp2040 is named in TINYCL_FIRMWARE)"
+        )
+    data = _blob(blob)
     if options["selector"] in EMBEDDED:
         with _pick(**options) as board:
             sent = work.send_blob(board.client, data, lambda what, done, total: None)
-            facts = {"device": options["selector"], "blob": sent, "hello": board.link.hello()}
-        _say(facts, as_json, f"{options['selector']}: board {facts['hello']['board']}, blob {sent or 'not given'}")
+            hello = board.link.hello()
+        row = {"device": options["selector"], "board": hello["board"], "blob": sent, "hello": hello}
+        click.echo(json.dumps([row]) if as_json else f"{row['device']}: board {row['board']}, blob {sent or 'not given'}")
         return
     lines = Lines(options["baud"], options["dtr"], options["rts"])
-    wanted = work.Options(firmware, reinstall, kind, blob=data, natmod=Path("build/natmod"), lines=lines)
+    wanted = work.Options(firmware, reinstall, kind, blob=data, natmod=cache() / "natmod", lines=lines)
     with many() as tell:
         if everything:
             rows = [_flashed(port, made) for port, made in work.flash_all(wanted, tell)]
@@ -246,13 +281,14 @@ def watch(period: float, seconds: float | None, as_json: bool, **options: Any) -
 
     board: Board
     with _pick(**options) as board:
+        board.link.on_event = show  # whatever is asked of the board meanwhile
         end = time.monotonic() + (seconds if seconds is not None else float("inf"))
         if not board.client.watch(period) and not as_json:
             click.echo("no sensor on this board (sensor.py on its flash): metrics only", err=True)
         with contextlib.suppress(KeyboardInterrupt):
             while time.monotonic() < end:
-                board.link.listen(min(5.0, max(0.0, end - time.monotonic())), show)
-                board.client.classes() if board.link.board["blob"] else None  # a sign of life: the board ends silent sessions
+                board.link.listen(min(SIGN_OF_LIFE_S, max(0.0, end - time.monotonic())))
+                board.client.status()
         board.client.watch(0)
 
 
@@ -345,17 +381,18 @@ def fleet(
     as_json: bool,
 ) -> None:
     """Teach every board in the room a class of its own, at the same time."""
-    from tinycl import fleet as many
-    from tinycl.progress import console
+    from rich.console import Console
 
-    boards = many.room(count, micropython, heap_kb)
+    from tinycl import fleet as many
+
     jobs = many.classes_of(folder)
-    data = blob.read_bytes() if blob else None
+    data = _blob(blob)
+    boards = many.room(count, micropython, heap_kb)
     rows = many.run(boards, lambda i: many.teach(jobs[i % len(jobs)], data), deadline)
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows]))
     else:
-        console.print(many.table(rows))
+        Console(markup=False).print(many.table(rows))
     if any(row.error for row in rows):
         raise SystemExit(1)
 

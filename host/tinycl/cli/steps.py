@@ -165,7 +165,7 @@ def export(
 @click.option("--classes", default="", help="Unseen classes to enrol, in this order, as a,b,c. [default: all]")
 @click.option("--method", default="dm", help="Distiller: dm, kmeans, herding or random.")
 @click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
-@click.option("--kernels", default="", help="Kernels of the board: viper, ulab or plain. [default: its best]")
+@click.option("--kernels", default="", help="Kernels of the board: native, viper, ulab or plain. [default: its best]")
 @click.option("--board", "kind", default="sim", type=click.Choice(["sim", "rp2040"]), help="The simulated or emulated board.")
 @sim_options
 @click.option("--flash", type=click.Path(path_type=Path), help="Where the board's flash is kept. [default: a temporary place]")

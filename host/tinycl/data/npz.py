@@ -12,6 +12,8 @@ from .base import Dataset, stratified_split
 
 MAX_BYTES = 1 << 31
 TEST_FRACTION = 0.2
+# What NumPy and zipfile raise on a file that is damaged, or none of theirs.
+UNREADABLE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -24,7 +26,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise DataError(f"{path}: 0 files of this name: check the path") from error
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path.name}: cannot be read ({error}): write it with numpy.savez, without objects") from error
 
 

@@ -1,6 +1,6 @@
 # Cycles of the kernels on the chip, counted by the Cortex-M's SysTick. The host sends this file to the REPL and calls
 # `measure`. Costs are slopes between two lengths of a run, so that starting and ending one does not count; the Python of the
-# loop and the call of the kernel do. Depends on the runtime.
+# loop and the call of the kernel do. An `epoch` is one run, whole. Depends on the runtime.
 # ruff: noqa: F821
 import gc
 import sys

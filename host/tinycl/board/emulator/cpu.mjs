@@ -1,6 +1,6 @@
-// The RP2040's processor, the quick way: the same registers, memory and cycle counts as rp2040js's own core, about four times
-// as fast. Common instructions on RAM, flash and boot ROM run in one loop over typed arrays; whatever else there is (peripherals,
-// interrupts, sleep, rare instructions) is left to rp2040js, one instruction at a time. Depends on rp2040js 1.4.1.
+// The RP2040's processor, the quick way: the same registers, memory and cycle counts as rp2040js's own core. Common instructions
+// on RAM, flash and boot ROM run in one loop over typed arrays; whatever else there is (peripherals, interrupts, sleep, rare
+// instructions) is left to rp2040js, one instruction at a time. Depends on rp2040js 1.4.1.
 //
 // Cycles are rp2040js's: 1, plus 1 for a load or store, a taken branch, each register of a list; see its executeInstruction.
 

@@ -1,7 +1,7 @@
 """python main.py --rom FILE --image FILE [--id HEX] [--port N] [--paced] [--untimed]
 
-The emulated Pico of main.mjs on rp2040py, for machines without node: same console, same orders, a tenth of the speed. Runs as a
-process of its own and depends on rp2040py and the standard library. The reasons of what it does are in chip.mjs.
+The emulated Pico of main.mjs on rp2040py, for machines without node: same console, same orders, slower. Runs as a process of
+its own and depends on rp2040py and the standard library. The reasons of what it does are in chip.mjs.
 """
 
 import argparse
