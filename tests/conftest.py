@@ -1,10 +1,12 @@
 """What all tests share: the real MicroPython, a board's flash with the runtime on it, and the runtime's own modules on
 CPython's path. Depends on pytest."""
 
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ collect_ignore = ["device"]  # MicroPython runs these itself
 # `import learner`, `kernels.plain`, `shared.blob` as the board does it; the host's own names are tinycl.*
 sys.path[:0] = [str(ROOT), str(ROOT / "device"), str(ROOT / "tests/device"), str(ROOT / "tests/vectors")]
 sys.path.append(str(ROOT / "host/firmware"))  # scripts; behind all else, as tests have a natmod.py and a qemu.py too
+
+
+@pytest.fixture(scope="module")
+def board_time() -> Iterator[None]:
+    """What growth.py needs of MicroPython's own modules."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "ticks_ms", lambda: time.monotonic_ns() // 1_000_000, raising=False)
+        patch.setattr(time, "ticks_diff", lambda a, b: a - b, raising=False)
+        patch.setattr(gc, "mem_free", lambda: 0, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -78,9 +78,17 @@ def test_hostile_blobs(path):
 def test_a_file_that_claims_much_takes_little():
     """A head that announces the most of everything: no parser makes room before it has seen the bytes."""
     head = struct.pack(
-        state_module.HEAD_FORMAT, state_module.MAGIC, state_module.VERSION, *[0xFFFF, 1 << 31, 1], *[0xFFFF] * 4, 0, 0
+        state_module.HEAD_FORMAT,
+        state_module.MAGIC,
+        state_module.VERSION,
+        *[0xFFFF, 1 << 31, 1],
+        *[0xFFFF] * 4,
+        0,
+        0,
+        0xFFFF,
+        0,
     )
-    huge = [head[:-4] + struct.pack("<I", n) + bytes(100) for n in (0, 60, 0x7FFFFFFF, 0xFFFFFFFF)]
+    huge = [head[:28] + struct.pack("<I", n) + head[32:] + bytes(100) for n in (0, 60, 0x7FFFFFFF, 0xFFFFFFFF)]
     blob = bytearray(fuzz.seeds("blob")[0])
     for at in range(0, 40, 4):
         blob[at + 8 : at + 12] = b"\xff\xff\xff\x7f"

@@ -1,13 +1,10 @@
 """The learner itself, device/learner.py with growth.py and replay.py: on CPython with the NumPy reference as its kernels,
 and the same job on a real MicroPython."""
 
-import gc
 import json
 import subprocess
-import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,17 +24,9 @@ from shared.blob import Blob
 from shared.errors import PlanError
 from tinycl.learn import kernels as reference
 
+pytestmark = pytest.mark.usefixtures("board_time")
+
 HARD = 200  # noise at which a linear head on the first exit is not enough
-
-
-@pytest.fixture(autouse=True, scope="module")
-def board_time() -> Iterator[None]:
-    """What growth.py needs of MicroPython's own modules."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "ticks_ms", lambda: time.monotonic_ns() // 1_000_000, raising=False)
-        patch.setattr(time, "ticks_diff", lambda a, b: a - b, raising=False)
-        patch.setattr(gc, "mem_free", lambda: 0, raising=False)
-        yield
 
 
 @pytest.fixture(params=[reference, plain], ids=["numpy", "plain"])

@@ -2,11 +2,8 @@
 operation. A load afterwards gives the state before the enrolment or the one after it, to the bit, and nothing else."""
 
 import copy
-import gc
 import os
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +17,8 @@ from store import Store
 from shared.errors import FormatError
 from shared.state import State
 from tinycl.learn import kernels
+
+pytestmark = pytest.mark.usefixtures("board_time")
 
 BLOB = tiny_blob(target_permille=1001, epochs=2)  # never content: every rung is tried
 NOISE = 200
@@ -117,16 +116,6 @@ class Job(NamedTuple):
         learner.replay.uids[learner.replay.classes - 1] = uid
         learner.replay.crcs[learner.replay.classes - 1] = crc
         store.commit(learner)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def board_time() -> Iterator[None]:
-    """What growth.py needs of MicroPython's own modules."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "ticks_ms", lambda: time.monotonic_ns() // 1_000_000, raising=False)
-        patch.setattr(time, "ticks_diff", lambda a, b: a - b, raising=False)
-        patch.setattr(gc, "mem_free", lambda: 0, raising=False)
-        yield
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["first class", "second class"])

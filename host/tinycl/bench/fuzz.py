@@ -193,7 +193,8 @@ def sample_state(classes: int = 2, inputs: int = 6, units: int = 1) -> bytes:
     entries = b"".join(state.class_entry(f"class {c}", 2, 0, c) for c in range(classes))
     weights = bytes(4 * state.weight_count(classes, inputs, units))
     body = entries + weights + bytes(2 * classes * inputs)
-    head = struct.pack(state.HEAD_FORMAT, state.MAGIC, state.VERSION, 0, 9, 1, classes, inputs, units, 1, 0, len(body))
+    fields = 0, 9, 1, classes, inputs, units, 1, 0, len(body), 0, state.NEVER_SURE
+    head = struct.pack(state.HEAD_FORMAT, state.MAGIC, state.VERSION, *fields)
     return head + body + struct.pack("<I", crc32(head + body))
 
 

@@ -1,0 +1,136 @@
+"""Samples that leave at the first exit: its own head, the certainty above which it speaks, what is kept of it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from blobs import tiny_blob, tiny_samples
+from enrolment import Enrolment, quiet
+from learner import EARLY_MISTAKES, NEVER_SURE
+
+from tinycl.learn import kernels as reference
+
+pytestmark = pytest.mark.usefixtures("board_time")
+
+
+def grown(early_epochs: int = 4, noise: int = 90, **overrides: Any) -> Enrolment:
+    """A learner that is never content, so that it ends at the deepest exit, with two classes enrolled."""
+    made = Enrolment(tiny_blob(target_permille=1001, early_epochs=early_epochs, **overrides), reference)
+    for label in (10, 11):
+        made.stage([sample.tobytes() for sample in tiny_samples(label, 16, 0, noise)])
+        for _ in made.enrol(f"class {label}"):
+            pass
+    return made
+
+
+def force(made: Enrolment) -> Any:
+    """To the deepest rung, whatever validation said; then the first exit's own head and its certainty."""
+    learner = made.learner
+    if not learner.has_early:
+        quiet(made.recompute(learner.exit_of(learner.top)))
+        learner.grow(learner.top)
+    assert learner.has_early
+    learner.begin_early()
+    for _ in range(6):
+        quiet(learner.epoch(5, True, True))
+    for _ in range(3):
+        quiet(learner.epoch(5, True))
+    quiet(learner.set_sure())
+    return learner
+
+
+def memory(learner: Any) -> list[tuple[int, int, int, int]]:
+    """Of every stored sample: its class, the first exit's answer, its certainty, the whole model's answer."""
+    rows = []
+    classes = learner.replay.classes
+    for c in range(classes):
+        for i in range(learner.replay.counts[c]):
+            x, at = learner.where(c, i)
+            early = reference.forward(learner.early_model, x, at, classes)
+            certainty = learner.certainty(early)
+            rows.append((c, early, certainty, learner.forward(x, at, classes)))
+    return rows
+
+
+def mistakes(rows: list[tuple[int, int, int, int]], sure: int) -> int:
+    """Samples that would leave and be wrong where the whole model is right."""
+    return sum(certainty > sure and early != c and full == c for c, early, certainty, full in rows)
+
+
+@pytest.mark.parametrize("noise", [30, 90, 200])
+def test_it_is_as_sure_as_the_memory_allows(noise: int) -> None:
+    learner = force(grown(noise=noise))
+    rows = memory(learner)
+    allowed = len(rows) // EARLY_MISTAKES
+    assert mistakes(rows, learner.sure) <= allowed
+    assert learner.sure == 0 or mistakes(rows, learner.sure - 1) > allowed
+
+
+def test_a_prediction_is_the_first_exits_where_it_is_sure() -> None:
+    learner = force(grown())
+    learner.sure = 120  # whatever the memory said: so that some leave and some do not
+    classes = learner.replay.classes
+    x = np.concatenate([tiny_samples(label, 12, 3, 120) for label in (0, 1, 2, 10, 11)])
+    left = 0
+    for sample in x:
+        learner.sample[:] = sample.tobytes()
+        found = learner.predict()
+        whole = bytearray(learner.inputs)
+        learner.backbone.latents(learner.sample, learner.exit, whole, 0)
+        early = reference.forward(learner.early_model, whole, 0, classes)
+        certainty = learner.certainty(early)
+        if certainty > 120:
+            left += 1
+        else:
+            early = learner.forward(whole, 0, classes)
+            certainty = learner.certainty(early)
+        assert found == (early, certainty)
+    assert 0 < left < len(x)
+    assert (learner.asked, learner.left_early) == (len(x), left)
+    learner.sure = NEVER_SURE
+    learner.predict()
+    assert learner.left_early == left
+
+
+def test_the_backbone_goes_on_where_it_left() -> None:
+    learner = grown().learner
+    whole, parts = bytearray(learner.inputs), bytearray(learner.inputs)
+    for sample in tiny_samples(2, 5):
+        learner.sample[:] = sample.tobytes()
+        last = len(learner.blob.features) - 1
+        n = learner.backbone.latents(learner.sample, last, whole, 0)
+        at = learner.backbone.latents(learner.sample, 0, parts, 0)
+        assert at + learner.backbone.latents(learner.sample, last, parts, at, 1) == n and parts == whole
+
+
+def test_forgetting_takes_its_row_and_leaves_the_others() -> None:
+    learner = force(grown())
+    rows = np.array(learner.early).reshape(-1, 1 + learner.early_inputs)[: learner.replay.classes]
+    learner.forget(1)
+    after = np.array(learner.early).reshape(-1, 1 + learner.early_inputs)
+    assert (after[: learner.replay.classes] == np.delete(rows, 1, 0)).all() and not after[learner.replay.classes :].any()
+
+
+def test_starting_over_ends_it() -> None:
+    made = grown()
+    learner = force(made)
+    learner.load_base()
+    assert not learner.has_early and learner.sure == NEVER_SURE and learner.early_macs() == (0, 0)
+
+
+def test_without_it_nothing_is_planned_or_kept() -> None:
+    made = grown(early_epochs=0)
+    learner = made.learner
+    assert dict((name, items) for name, _, items in made.plan)["early"] == 0
+    assert not learner.has_early and learner.sure == NEVER_SURE
+    assert learner.early_macs() == (0, 0)
+
+
+def test_what_it_costs_is_counted() -> None:
+    made = Enrolment(tiny_blob(target_permille=1001, early_epochs=2, patience=1), reference)
+    made.stage([sample.tobytes() for sample in tiny_samples(10, 16, 0, 200)])
+    events = list(made.enrol("new"))
+    done = events[-1]
+    early = [event for event in events if event.get("phase") == "early"]
+    assert len(early) == (2 if made.learner.exit else 0)
+    assert done["sure"] == made.learner.sure and done["early_macs"] == made.learner.early_macs()[0]
