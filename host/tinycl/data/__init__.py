@@ -1,7 +1,7 @@
 # Data sets behind one interface: `load` by name, or by the path of one's own data. One file here per data set.
 #
-# A data set that lies in files has INFO, layout(folder), which is "" where it is not there, and load(folder) -> Dataset: listed in
-# SETS. A kind of one's own folders has layout(folder) and load(folder): listed in FOLDERS.
+# A data set that lies in files has INFO, layout(folder), which is "" where it is not there, and load(folder) -> Dataset: see
+# SETS. A kind of one's own folders has layout(folder) and load(folder): see FOLDERS.
 
 from pathlib import Path
 from types import ModuleType

@@ -82,7 +82,7 @@ def read_pickle(path: Path) -> tuple[np.ndarray, list[int]]:
         for code, argument, position in pickletools.genops(data):
             if code.name not in OPCODES:
                 raise pickle.UnpicklingError(f"instruction {code.name} at byte {position}")
-            if code.name == "LONG_BINPUT" and argument > MAX_MEMO:
+            if code.name == "LONG_BINPUT" and int(argument or 0) > MAX_MEMO:
                 raise pickle.UnpicklingError(f"memo {argument} at byte {position}, {MAX_MEMO} at most")
             for kind in nests:
                 nests[kind] += kind in code.name

@@ -101,8 +101,8 @@ def load(path: str | Path, memory_bytes: int | None = None) -> Dataset:
     """The file as a Dataset: x [n, d], [n, h, w] or [n, h, w, c], numeric; y [n], whole numbers or names; classes: names [k].
 
     `classes` may be left out where y is names; `modality` (image, motion or sound) and `groups` [n] may be added. Without
-    x_test and y_test a fixed fifth of each class is held out. The raw range is 0..255 for uint8, else that of the training part.
-    Arrays above `memory_bytes` (default files.MEMORY_BYTES) that are not compressed are mapped. Raises DataError.
+    x_test and y_test a fixed fifth of each class is held out. The raw range is 0..255 for uint8, else that of the training
+    part. Arrays above `memory_bytes` (default files.MEMORY_BYTES) that are not compressed are mapped. Raises DataError.
     """
     path = Path(path)
     arrays = _read(path, memory_bytes)
