@@ -1,5 +1,6 @@
 # Data sets with sessions or people in them: CORe50, its stand-in, and HAR in its three layouts.
 
+import itertools
 import shutil
 
 import data_files
@@ -113,7 +114,7 @@ def write_raw(folder, streams, physical):
         np.savetxt(raw / f"acc_{name}", physical[s.experiment][:, :3], "%.9f")
         np.savetxt(raw / f"gyro_{name}", physical[s.experiment][:, 3:], "%.9f")
         edges = [0, *(np.flatnonzero(np.diff(s.labels)) + 1).tolist(), len(s.labels)]
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in itertools.pairwise(edges):
             if s.labels[first] >= 0:
                 rows.append((s.experiment, s.subject, s.labels[first] + 1, first + 1, last))
     np.savetxt(raw / "labels.txt", rows, "%d")
@@ -140,8 +141,8 @@ def test_har_raw_recordings_give_the_windows_of_the_arrays(tmp_path):
     assert len(har.transitions(tmp_path / "har")[0][0]) > 5
 
 
-def write_signals(folder, n=12, change=None):
-    """UCI HAR, version 1: acceleration of channel c is c / 8 g, turn rate c / 4 rad/s, in every window its number / 1000 more."""
+def write_signals(folder, n=12):
+    """UCI HAR, version 1: acceleration of channel c is c / 8 g, turn rate c / 4 rad/s; window i has i / 1000 more."""
     for part in ("train", "test"):
         inside = folder / part / "Inertial Signals"
         inside.mkdir(parents=True)
@@ -164,13 +165,17 @@ def test_har_inertial_signals(tmp_path):
         har.streams(tmp_path)
 
 
+ACC_X, GYRO_Y = (f"train/Inertial Signals/{name}_train.txt" for name in ("total_acc_x", "body_gyro_y"))
+ZEROS = " 0" * 128 + "\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("train/Inertial Signals/body_gyro_y_train.txt", "1 2 3\n", "3 numbers a line, 128 are needed"),
-        ("train/Inertial Signals/body_gyro_y_train.txt", "1 2 3\n4 5\n", "cannot be read"),
-        ("train/Inertial Signals/total_acc_x_train.txt", " 0" * 128 + "\n" + " 0" * 9 + " nan" + " 0" * 118, "line 2, column 10 is nan"),
-        ("train/Inertial Signals/total_acc_x_train.txt", " 0" * 128 + "\n", "signals of .1, 12, 12, 12, 12, 12. windows, 12 labels"),
+        (GYRO_Y, "1 2 3\n", "3 numbers a line, 128 are needed"),
+        (GYRO_Y, "1 2 3\n4 5\n", "cannot be read"),
+        (ACC_X, ZEROS + " 0" * 9 + " nan" + " 0" * 118, "line 2, column 10 is nan"),
+        (ACC_X, ZEROS, "signals of .1, 12, 12, 12, 12, 12. windows, 12 labels"),
         ("test/y_test.txt", "7\n" * 12, "labels 7..7, 1..6"),
         ("test/subject_test.txt", None, "cannot be read"),
     ],
