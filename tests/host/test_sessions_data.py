@@ -40,6 +40,12 @@ def test_mapped_images_are_decoded_once(tmp_path, monkeypatch):
     changed = core50.load(folder, side=8, memory_bytes=0)
     assert changed.x_train[0, 0, 0].tolist() == [1, 50, 7] and len(decoded) == 250
     assert not list((tmp_path / "build/data").glob("*.part"))
+    monkeypatch.setattr(files, "MANY", 99)
+    many = core50.load(
+        folder, side=4
+    )  # small, but many: the 100 of the training part are kept, the 50 of the test part are not
+    core50.load(folder, side=4)
+    assert isinstance(many.x_train, np.memmap) and len(decoded) == 250 + 100 + 2 * 50
 
 
 def test_an_image_that_is_broken_leaves_no_half_file(tmp_path, monkeypatch):

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..progress import stage
 
 MEMORY_BYTES = 1 << 28  # an array above this is mapped from a file
+MANY = 2000  # pictures; decoding takes some milliseconds each, so more are decoded once and kept, whatever their size
 CACHE = Path("build/data")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
@@ -102,12 +104,20 @@ def look(path: Path) -> Look:
 
 
 def read_pictures(paths: list[Path], shape: tuple[int, int, int], memory_bytes: int | None = None) -> np.ndarray:
-    """All pictures at one size: uint8 [n, h, w, c]. Above `memory_bytes` they are decoded once, into a mapped file."""
-    made = (read_picture(path, shape)[None] for path in paths)
+    """All pictures at one size: uint8 [n, h, w, c]. Above `memory_bytes`, or if MANY, decoded once into a mapped file."""
     size = len(paths) * int(np.prod(shape))
-    if size <= (MEMORY_BYTES if memory_bytes is None else memory_bytes):
-        return np.concatenate(list(made))
-    return mapped(stamp(paths, shape), (len(paths), *shape), np.uint8, made)
+    if size <= (MEMORY_BYTES if memory_bytes is None else memory_bytes) and len(paths) <= MANY:
+        return np.stack([read_picture(path, shape) for path in paths])
+
+    def decode() -> Iterator[np.ndarray]:
+        with stage("decoding pictures, once") as update:
+            for i, path in enumerate(paths):
+                if i % 100 == 0:
+                    update(i, len(paths))
+                yield read_picture(path, shape)[None]
+            update(len(paths), len(paths))
+
+    return mapped(stamp(paths, shape), (len(paths), *shape), np.uint8, decode())
 
 
 def stamp(paths: Iterable[Path], *more: Any) -> str:
