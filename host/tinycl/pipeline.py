@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinycl.data import Dataset, take, to_int8
+from tinycl.data import Dataset, gather, take, to_int8
 from tinycl.distil import distil_classes
 from tinycl.errors import DataError, UnknownClass, UserError
 from tinycl.learn.heads import to_fixed, train_head
@@ -53,7 +53,7 @@ def base_samples(data: Dataset, base: list[int]) -> tuple[np.ndarray, np.ndarray
     position = np.full(len(data.classes), -1)
     position[base] = np.arange(len(base))
     mine = position[data.y_train] >= 0
-    return to_int8(data.x_train[mine], data.low, data.high), position[data.y_train[mine]]
+    return gather(data.x_train, mine, data.low, data.high), position[data.y_train[mine]]
 
 
 def make_backbone(data: Dataset, base: list[int], seed: int, progress: Update) -> IntegerBackbone:

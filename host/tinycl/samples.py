@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinycl.data import to_int8
+from tinycl.data.files import PICTURES
 from tinycl.data.npz import UNREADABLE
 from tinycl.errors import DataError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 TABLES = (".csv", ".txt")
 ARRAYS = (".npy", ".npz")
 MAX_STDIN_BYTES = 64 << 20

@@ -55,7 +55,7 @@ def test_take_is_reproducible_and_counts():
 
 
 def test_unknown_data_set():
-    with pytest.raises(DataError, match=r"'cifar' is not one of the 3"):
+    with pytest.raises(DataError, match=r"'cifar' is not one of the 7 known ones"):
         data.load("cifar")
 
 
@@ -118,12 +118,14 @@ def test_idx_broken_gzip(tmp_path):
             mnist.read_idx(path, 3)
 
 
-def test_idx_missing_files(tmp_path):
+def test_idx_missing_files(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"holds 0 of the 4 files of MNIST: train-images-idx3-ubyte, .* --data-dir"):
         data.load("mnist", tmp_path)
     (write_mnist(tmp_path) / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="holds 3 of the 4"):
         data.load("mnist", tmp_path)
+    monkeypatch.delenv("TINYCL_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="give --data-dir"):
         data.load("mnist")
 

@@ -21,7 +21,7 @@ from make_blobs import reseal
 from tinycl.board.sim import SimBoard
 
 TINYCL = (sys.executable, "-m", "tinycl.cli")
-QUIET = {**os.environ, "TERM": "dumb", "COLUMNS": "200"}
+QUIET = {**{k: v for k, v in os.environ.items() if k != "TINYCL_DATA"}, "TERM": "dumb", "COLUMNS": "200"}
 
 
 def tinycl(*arguments: str) -> tuple[int, str, str]:
@@ -78,8 +78,8 @@ def test_the_steps_one_by_one(tmp_path: Path) -> None:
         assert list(board.client.classes().values()) == [4] * 6
 
 
-def test_data_as_json() -> None:
-    status, out, _ = tinycl("data", "--json")
+def test_data_as_json(tmp_path: Path) -> None:
+    status, out, _ = tinycl("data", "show", "--json", "--out", str(tmp_path))
     facts = json.loads(out)
     assert status == 0 and facts["sample"] == [8, 8, 1] and len(facts["unseen_classes"]) == 4
 

@@ -1,6 +1,6 @@
 """The `tinycl` command. Each subcommand reads its options, calls one function, and prints; errors are one line each.
 
-steps.py has what needs no board but the demo's, boards.py what is done with boards."""
+data.py is about data sets, steps.py has what else needs no board but the demo's, boards.py what is done with boards."""
 
 import sys
 from typing import Any
@@ -49,7 +49,7 @@ def main() -> None:
     """
 
 
-from tinycl.cli import boards, steps  # noqa: E402  # they need the group
+from tinycl.cli import boards, data, steps  # noqa: E402  # they need the group
 
-for command in (*steps.COMMANDS, *boards.COMMANDS):
+for command in (data.data_group, *steps.COMMANDS, *boards.COMMANDS):
     main.add_command(command)

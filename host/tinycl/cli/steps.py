@@ -11,60 +11,33 @@ import numpy as np
 from tinycl.cli.options import SEED, json_option, sim_options, together
 
 _data_set = together(
-    click.option("--data", default="digits", help="digits, mnist, pairs, or the path of your own file.npz (x, y, classes)."),
-    click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of MNIST's files, or of your file.npz."),
+    click.option("--data", default="digits", help="A name of `tinycl data list`, or your own .npz, .csv or folder of classes."),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        show_default=False,
+        help="Folder of the data set, or the one above it. [default: $TINYCL_DATA or ./data; . for your own]",
+    ),
 )
-_data_options = together(
+data_options = together(
     _data_set,
     click.option("--base", type=click.IntRange(2), help="Number of base classes. [default: the data set's own]"),
     click.option("--seed", default=0, type=SEED, help="Seed of everything random; it also deals the classes of `digits`."),
 )
 
 
-def _load(data: str, data_dir: Path | None, seed: int) -> Any:
-    from tinycl.data import load
+def load(data: str, data_dir: Path | None, seed: int, quiet: bool = False) -> Any:
+    """The data set; what was done to it, or is missing of it, is said on standard error."""
+    from tinycl import data as data_sets
 
-    return load(data, data_dir, seed)
-
-
-@click.command("data")
-@_data_options
-@click.option("--save", type=click.Path(path_type=Path), help="Folder for samples of each class, to enrol: CLASS.npy.")
-@click.option("--samples", default=15, type=click.IntRange(1), help="Samples of each class to save, from the training part.")
-@json_option
-def data_command(
-    data: str, data_dir: Path | None, base: int | None, seed: int, save: Path | None, samples: int, as_json: bool
-) -> None:
-    """Show a data set: shape, classes, split, license; with --save, leave samples to enrol."""
-    from tinycl.pipeline import new_samples, split_classes
-
-    found = _load(data, data_dir, seed)
-    first, rest = split_classes(found, base, seed)
-    if save:
-        save.mkdir(parents=True, exist_ok=True)
-        for c, name in enumerate(found.classes):
-            np.save(save / (name.replace("/", "_") + ".npy"), new_samples(found, c, samples, seed))
-    facts = {
-        "name": found.name,
-        "sample": list(found.sample_shape),
-        "range": [found.low, found.high],
-        "train": {name: int((found.y_train == c).sum()) for c, name in enumerate(found.classes)},
-        "test": {name: int((found.y_test == c).sum()) for c, name in enumerate(found.classes)},
-        "base_classes": [found.classes[c] for c in first],
-        "unseen_classes": [found.classes[c] for c in rest],
-        "split": found.split_rule,
-        "license": found.license,
-        "source": found.source,
-    }
-    if as_json:
-        click.echo(json.dumps(facts, indent=1))
-    else:
-        for key, value in facts.items():
-            click.echo(f"{key:>15}  {value}")
+    found = data_sets.load(data, data_dir, seed)
+    for note in () if quiet else found.notes:
+        click.echo(f"{found.name}: {note}", err=True)
+    return found
 
 
 @click.command()
-@_data_options
+@data_options
 @click.option("--out", default="build/backbone.npz", type=click.Path(path_type=Path), help="Where the backbone goes.")
 def train(data: str, data_dir: Path | None, base: int | None, seed: int, out: Path) -> None:
     """Train the backbone on the base classes and quantise it to int8."""
@@ -72,7 +45,7 @@ def train(data: str, data_dir: Path | None, base: int | None, seed: int, out: Pa
     from tinycl.model import files
     from tinycl.progress import stage
 
-    found = _load(data, data_dir, seed)
+    found = load(data, data_dir, seed)
     first, _ = pipeline.split_classes(found, base, seed)
     with stage("training the backbone") as update:
         backbone = pipeline.make_backbone(found, first, seed, update)
@@ -85,7 +58,7 @@ def _load_backbone(path: Path, data: str, data_dir: Path | None) -> tuple[Any, A
     from tinycl.model import files
 
     saved = files.load(path)
-    found = _load(data, data_dir, saved.seed)
+    found = load(data, data_dir, saved.seed)
     saved.check(found)
     return found, saved
 
@@ -158,7 +131,7 @@ def export(
 
 
 @click.command()
-@_data_options
+@data_options
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Runs with this many seeds, from --seed on; means on top.")
 @click.option("--samples", type=click.IntRange(1), help="Samples per enrolled class. [default: 15; mnist 60]")
 @click.option("--per-class", type=click.IntRange(1), help="Distilled samples per base class. [default: 15; mnist 60]")
@@ -195,7 +168,7 @@ def demo(
     from tinycl.board.pick import embedded
     from tinycl.progress import console
 
-    found = _load(data, data_dir, seed)
+    found = load(data, data_dir, seed)
     chosen = main_job.preset(found, base=base, method=method)
     if samples:
         chosen = replace(chosen, samples=samples)
@@ -223,4 +196,4 @@ def demo(
         click.echo(json.dumps(whole))
 
 
-COMMANDS = (data_command, train, distil, export, demo)
+COMMANDS = (train, distil, export, demo)

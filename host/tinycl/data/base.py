@@ -1,7 +1,7 @@
 # What every data set looks like to the rest of tinycl: arrays as published, a range that maps to int8, and where it came from.
 # One file per data set fills it in. Depends on NumPy only.
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,27 @@ from ..shared.errors import FormatError
 from ..shared.fixed import MAX_CLASSES
 
 INT8_TOP = 127
+CHUNK_VALUES = 1 << 20  # values converted or looked at in one go, so that what is mapped from disk never has to fit into memory
+MODALITIES = ("image", "motion", "sound")
 SPLIT_SEED = 20240911  # every split of ours uses it, whatever the experiment's seed: the test set never moves
+
+
+@dataclass(frozen=True)
+class Info:
+    """What can be said of a data set before a file of it is read; `tinycl data list` prints it.
+
+    name: also that of its folder. shape: (h, w, c). classes: how many. get: where its files come from, "" where it is built in.
+    stand_in_for: the name of the data set whose place it takes, to be named in every table.
+    """
+
+    name: str
+    modality: str
+    shape: tuple[int, int, int]
+    classes: int
+    license: str
+    source: str
+    get: str = ""
+    stand_in_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -20,9 +40,13 @@ class Dataset:
     """A classification data set, checked when it is made; raises DataError.
 
     x_train, x_test: [n, h, w, c], values and dtype as published, all within `low`..`high`, which maps linearly to int8 0..127.
+    Images stay uint8. Large ones are np.memmap: index them, or go through `gather`, rather than converting them whole.
     y_train, y_test: int64 [n], an index into `classes`. `base_count`: how many classes, from the first, usually are base
     classes.
     `shuffle_classes`: the experiment's seed deals the classes first, so that each seed has base classes of its own.
+    `modality`: one of MODALITIES. Motion is [n, steps, 1, channels], sound [n, frames, mels, 1].
+    `groups_train`, `groups_test`: int64 [n] or None, the session or the person of each sample, as `group_kind` says.
+    `stand_in_for`: as in Info. `notes`: what was done to the data or is missing of it, a sentence each, for people to read.
     """
 
     name: str
@@ -38,6 +62,12 @@ class Dataset:
     source: str
     base_count: int = 0
     shuffle_classes: bool = False
+    modality: str = "image"
+    groups_train: np.ndarray | None = None
+    groups_test: np.ndarray | None = None
+    group_kind: str = ""
+    stand_in_for: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.check()
@@ -64,8 +94,20 @@ class Dataset:
             raise DataError(f"{self.name}: range {self.low}..{self.high} is empty: the samples must not all be one value")
         if not 0 <= self.base_count <= count:
             raise DataError(f"{self.name}: {self.base_count} base classes of {count}: choose 0 to {count}")
-        for part, x, y in (("training", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
+        if self.modality not in MODALITIES:
+            raise DataError(
+                f"{self.name}: modality '{self.modality}' is none of the {len(MODALITIES)}: {', '.join(MODALITIES)}"
+            )
+        for part, x, y, groups in (
+            ("training", self.x_train, self.y_train, self.groups_train),
+            ("test", self.x_test, self.y_test, self.groups_test),
+        ):
             _check_part(f"{self.name}, {part} part", x, y, self.classes)
+            if groups is not None and (groups.dtype != np.int64 or groups.shape != y.shape):
+                raise DataError(
+                    f"{self.name}, {part} part: groups {groups.dtype} {groups.shape} for {len(y)} samples: "
+                    "give one int64 group per sample"
+                )
             _check_range(f"{self.name}, {part} part", x, self.low, self.high)
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise DataError(
@@ -86,14 +128,18 @@ def _check_part(where: str, x: np.ndarray, y: np.ndarray, classes: Sequence[str]
             f"{where}: labels {y.min()}..{y.max()}, but {len(classes)} classes allow 0..{len(classes) - 1}: "
             "correct the labels or name all classes"
         )
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise DataError(f"{where}: {np.count_nonzero(~np.isfinite(x))} values are NaN or infinite: remove or replace them")
+    if x.dtype.kind == "f":
+        bad = sum(int(np.count_nonzero(~np.isfinite(x[rows]))) for rows in chunks(x))
+        if bad:
+            raise DataError(f"{where}: {bad} values are NaN or infinite: remove or replace them")
     counts = np.bincount(y, minlength=len(classes))
     for label in np.flatnonzero(counts == 0).tolist():
         raise DataError(f"{where}: class '{classes[label]}' has 0 samples: add some or drop the class")
 
 
 def _check_range(where: str, x: np.ndarray, low: float, high: float) -> None:
+    if x.dtype.kind in "ui" and low <= np.iinfo(x.dtype).min and high >= np.iinfo(x.dtype).max:
+        return  # nothing else fits into the type; a large file need not be read for it
     smallest, largest = float(x.min()), float(x.max())
     if not (smallest >= low and largest <= high):  # written so that NaN fails too
         raise DataError(
@@ -101,15 +147,36 @@ def _check_range(where: str, x: np.ndarray, low: float, high: float) -> None:
         )
 
 
+def chunks(x: np.ndarray) -> Iterator[slice]:
+    """Slices of the first axis of x, each of about CHUNK_VALUES values."""
+    rows = max(1, CHUNK_VALUES * len(x) // max(1, x.size))
+    return (slice(first, min(first + rows, len(x))) for first in range(0, len(x), rows))
+
+
 def to_int8(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Raw values to the int8 samples that backbone and board take: low -> 0, high -> 127, rounded to nearest (half goes up).
 
     x: any shape, numeric. Raises DataError when a value lies outside low..high: clipping would hide a wrong sensor scale.
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = np.asarray(x)
+    if x.dtype.kind not in "uif":
+        x = x.astype(np.float64)
     if x.size:
         _check_range("samples", x, low, high)
-    return np.floor((x - low) * (INT8_TOP / (high - low)) + 0.5).astype(np.int8)
+    made = np.empty(x.shape, np.int8)
+    for rows in chunks(x) if x.ndim else [()]:  # float64 of the whole of a data set would be 8 bytes a pixel, twice
+        made[rows] = np.floor((x[rows].astype(np.float64) - low) * (INT8_TOP / (high - low)) + 0.5)
+    return made
+
+
+def gather(x: np.ndarray, index: np.ndarray, low: float, high: float) -> np.ndarray:
+    """int8 of the samples x[index], read and converted a piece at a time. x: [n, ...]; index: whole numbers [k] or mask [n]."""
+    index = np.flatnonzero(index) if index.dtype == bool else index
+    made = np.empty((len(index), *x.shape[1:]), np.int8)
+    rows = max(1, CHUNK_VALUES * len(x) // max(1, x.size))
+    for first in range(0, len(index), rows):
+        made[first : first + rows] = to_int8(x[index[first : first + rows]], low, high)
+    return made
 
 
 def take(data: Dataset, per_class: int, labels: Sequence[int] | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from .base import Dataset, stratified_split
+from .base import Dataset, Info, stratified_split
+
+INFO = Info(
+    name="digits",
+    modality="image",
+    shape=(8, 8, 1),
+    classes=10,
+    license="CC BY 4.0",
+    source="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI), test part, as shipped with scikit-learn",
+)
 
 
 def raw_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -19,7 +28,7 @@ def load() -> Dataset:
     """The digits as a Dataset of ten classes, "0".."9"; six are usually the base classes."""
     x_train, y_train, x_test, y_test = raw_digits()
     return Dataset(
-        name="digits",
+        name=INFO.name,
         x_train=x_train,
         y_train=y_train,
         x_test=x_test,
@@ -28,8 +37,8 @@ def load() -> Dataset:
         low=0.0,
         high=16.0,
         split_rule="of each class one third, drawn with a fixed seed, is the test part",
-        license="CC BY 4.0",
-        source="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI), test part, as shipped with scikit-learn",
+        license=INFO.license,
+        source=INFO.source,
         base_count=6,
         shuffle_classes=True,
     )

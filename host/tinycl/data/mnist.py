@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .base import Dataset
+from .base import Dataset, Info
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MAX_ITEMS = 1_000_000
 MAX_SIDE = 256
 MAX_BYTES = 1 << 28
+INFO = Info(
+    name="mnist",
+    modality="image",
+    shape=(28, 28, 1),
+    classes=10,
+    license="CC BY-SA 3.0",
+    source="LeCun, Cortes, Burges, The MNIST database of handwritten digits",
+    get="a mirror of the MNIST database, the four idx files, plain or .gz",
+)
 UBYTE = 8  # the type byte of unsigned bytes in an idx magic
 
 
@@ -69,15 +78,17 @@ def _part(folder: Path, images: str, labels: str) -> tuple[np.ndarray, np.ndarra
     return x[..., None], y
 
 
-def load(data_dir: str | Path | None) -> Dataset:
-    """The four files in `data_dir` as a Dataset: uint8 [n, 28, 28, 1], classes "0".."9", the published split."""
-    if data_dir is None:
-        raise DataError(f"MNIST needs a folder with its 4 files ({', '.join(FILES)}, each plain or .gz): give --data-dir")
-    folder = Path(data_dir)
+def layout(folder: Path) -> str:
+    """idx, or "" where one of the four files is missing."""
+    return "idx" if all((folder / n).is_file() or (folder / f"{n}.gz").is_file() for n in FILES) else ""
+
+
+def load(folder: Path) -> Dataset:
+    """The four files in `folder` as a Dataset: uint8 [n, 28, 28, 1], classes "0".."9", the published split."""
     x_train, y_train = _part(folder, FILES[0], FILES[1])
     x_test, y_test = _part(folder, FILES[2], FILES[3])
     return Dataset(
-        name="mnist",
+        name=INFO.name,
         x_train=x_train,
         y_train=y_train,
         x_test=x_test,
@@ -86,7 +97,7 @@ def load(data_dir: str | Path | None) -> Dataset:
         low=0.0,
         high=255.0,
         split_rule="as published: 60,000 train, 10,000 test, no writer in both",
-        license="CC BY-SA 3.0",
-        source="LeCun, Cortes, Burges, The MNIST database of handwritten digits",
+        license=INFO.license,
+        source=INFO.source,
         base_count=5,
     )

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .base import Dataset
+from .base import Dataset, Info
 from .digits import raw_digits
 
 # Base classes cross two left with two right digits, so the backbone has to learn to see both halves.
@@ -18,6 +18,14 @@ PAIRS: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = (
 BASE_COUNT = 4
 TRAIN_PER_CLASS = 200
 TEST_PER_CLASS = 100
+INFO = Info(
+    name="pairs",
+    modality="image",
+    shape=(8, 16, 1),
+    classes=len(PAIRS),
+    license="CC BY 4.0",
+    source="made here from Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, as shipped with scikit-learn",
+)
 
 
 def _build(x: np.ndarray, y: np.ndarray, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +45,7 @@ def load(seed: int = 0) -> Dataset:
     pair_train = _build(x_train, y_train, TRAIN_PER_CLASS, 2 * seed)
     pair_test = _build(x_test, y_test, TEST_PER_CLASS, 2 * seed + 1)
     return Dataset(
-        name="pairs",
+        name=INFO.name,
         x_train=pair_train[0],
         y_train=pair_train[1],
         x_test=pair_test[0],
@@ -46,7 +54,7 @@ def load(seed: int = 0) -> Dataset:
         low=0.0,
         high=16.0,
         split_rule="built from the training and the test part of digits; no image of a digit is in both",
-        license="CC BY 4.0",
-        source="made here from Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, as shipped with scikit-learn",
+        license=INFO.license,
+        source=INFO.source,
         base_count=BASE_COUNT,
     )
