@@ -22,7 +22,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.hop < 1 or definition.frames(self.samples, self.hop) < 1:
             raise DataError(
-                f"clips of {self.samples} samples with a hop of {self.hop} hold no frame of {definition.FRAME}: take longer clips"
+                f"clips of {self.samples} samples with a hop of {self.hop} hold no frame of {definition.FRAME}: "
+                "take longer clips"
             )
         if not definition.MELS_MIN <= self.mels <= definition.MELS_MAX:
             raise DataError(
