@@ -2,12 +2,14 @@
 # Every number fits int32, with the bounds that are stated there. Depends on NumPy and on shared/logmel.py.
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from ..shared import logmel as definition
 
+RATE_HZ, TOP = definition.RATE_HZ, definition.TOP
 BLOCK = 64  # frames worked on at once: their FFT, 256 kB, stays in a core's cache
 
 
@@ -51,7 +53,7 @@ def _excess(re: np.ndarray, im: np.ndarray, bits: int) -> np.ndarray:
     return np.maximum(np.frexp(most.astype(np.float64))[1] - bits, 0).astype(np.int32)
 
 
-def _round(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+def _round(x: np.ndarray, s: np.ndarray) -> Any:
     return (x + (np.int32(1) << s >> 1)) >> s
 
 
@@ -66,7 +68,7 @@ def _power(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         total += s
         shape = (128 // span, 2, span, -1)
         re, im = _round(re, s).reshape(shape), _round(im, s).reshape(shape)
-        c, d = (table[: 256 : 256 // span, None] for table in (COS, SIN))
+        c, d = COS[: 256 : 256 // span, None], SIN[: 256 : 256 // span, None]
         br, bi = re[:, 1], im[:, 1]
         tr, ti = (br * c + bi * d + 8192) >> 14, (bi * c - br * d + 8192) >> 14
         re = np.stack((re[:, 0] + tr, re[:, 0] - tr), 1).reshape(256, -1)
@@ -78,7 +80,7 @@ def _power(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     er, dr = re[low] + re[high], re[low] - re[high]
     ei, di = im[low] - im[high], im[low] + im[high]
     tr, ti = (di * c - dr * d + 8192) >> 14, (8192 - dr * c - di * d) >> 14
-    p = np.zeros((256, frames.shape[1]), np.int32)
+    p: np.ndarray = np.zeros((256, frames.shape[1]), np.int32)
     p[high] = ((er - tr + 8) >> 4) ** 2 + ((ei - ti + 8) >> 4) ** 2
     p[low] = ((er + tr + 8) >> 4) ** 2 + ((ei + ti + 8) >> 4) ** 2
     return p, total + s
