@@ -1,6 +1,6 @@
 # Log-mel features of speech in integers: the definition, and the tables that every implementation shares. Runs unchanged under
 # CPython and MicroPython; needs `array` only. NumPy (tinycl.data.logmel) and viper (device/sensors) give the same to the bit.
-# A LogMel allocates once, when it is made: 4 kB for 32 mel bands and 2 bytes per value of a clip. A frame allocates nothing,
+# A LogMel allocates once, when it is made: 4 kB, and 2 bytes per value of a clip. A frame allocates nothing,
 # as no number leaves the small integers of a 32-bit MicroPython, -2**30..2**30 - 1; only making the tables needs larger ones.
 #
 # Input: int16 at 16 kHz. A frame is FRAME samples; the next begins `hop` later. Of each frame, in this order:
@@ -19,7 +19,8 @@
 #   log2     8 fraction bits, mantissa cut to 8 bits and looked up; 512 * (sum of shifts) is added: < 2**15
 # Of a clip, when its frames are done:
 #   scale    uint8 0..127 = TOP - (loudest value of the clip - value) >> SCALE_SHIFT, 0 where that is below 0: what gain
-#            microphone and distance give is taken out, and the backbone's int8 range is filled
+#            microphone and distance give is taken out, and the backbone's int8 range is filled; QUIET counts as the loudest of
+#            what is quieter still, so that silence is 0 and the noise of an open line stays low
 from array import array
 
 RATE_HZ = 16000
@@ -32,8 +33,9 @@ TOP = 127
 SCALE_SHIFT = 5  # 8 steps for a doubling of power, 0.38 dB each: 48 dB below the loudest is 0
 MELS_MIN = 20
 MELS_MAX = 40
+QUIET = 40 << 8  # white noise of 3 units of int16, root mean square
 
-HOP = 320
+HOP = 496  # 31 ms: 32 frames a second
 MELS = 32
 
 
@@ -208,7 +210,7 @@ def logs(acc, mels, log2, offset, out, o):
 
 def scale(values, n, y):
     """y[i] of 0..127 from n logarithms, relative to the largest."""
-    top = 0
+    top = QUIET
     for i in range(n):
         if values[i] > top:
             top = values[i]

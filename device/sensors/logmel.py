@@ -161,7 +161,7 @@ def logs(acc: ptr32, mels: int, log2: ptr8, offset: int, out: ptr16, o: int):
 
 @micropython.viper
 def scale(values: ptr16, n: int, y: ptr8):
-    top = 0
+    top = 40 << 8
     i = 0
     while i < n:
         v = int(values[i])

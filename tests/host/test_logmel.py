@@ -2,19 +2,22 @@
 log-mel; its tables; sizes that it refuses."""
 
 import math
+import zipfile
 from array import array
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinycl.data import logmel
+from tinycl.data import clips, logmel
 from tinycl.errors import DataError
 from tinycl.shared import logmel as definition
 
-SHORT = 1152  # three frames of the usual hop
+SHORT = 1152  # three frames with a hop of 320
+REAL = Path(__file__).parents[3] / "shared/data/speech_commands"
 
 
 def extremes(n: int = SHORT) -> np.ndarray:
@@ -165,11 +168,34 @@ def test_close_to_a_float_log_mel(mels: int) -> None:
     assert np.abs(difference).max() < 1 / 3.01 and difference.std() < 0.03
 
 
+def test_close_to_a_float_log_mel_on_speech() -> None:
+    """Real words: correlation per clip over the 48 dB that the features keep."""
+    if not REAL.is_dir():
+        pytest.skip(f"no {REAL}: the recordings of Speech Commands lie outside the repository")
+    x = []
+    for word in ("yes", "stop", "go"):
+        with zipfile.ZipFile(REAL / f"{word}.zip") as archive:
+            x += [clips.read(name, archive.read(name))[0][:, 0] for name in archive.namelist()[:40]]
+    real = float_log_mel(np.stack(x), 496, 32)
+    kept = np.maximum(127 - 8 * (real.max((1, 2), keepdims=True) - real), 0)
+    ours = logmel.features(np.stack(x).astype(np.int16), logmel.Settings(16000, 496, 32))[..., 0].astype(float)
+    each = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(ours, kept, strict=True)]
+    assert len(each) == 120 and min(each) > 0.995 and np.median(each) > 0.9998
+    assert np.abs(ours - kept).mean() < 1 and np.abs(ours - kept).max() < 8  # in steps of 0.38 dB
+
+
 def test_louder_is_the_same_features() -> None:
     """Gain is taken out: eight times as loud changes the features by a step at most, where nothing saturates."""
     clips = np.rint(np.random.default_rng(2).normal(0, 400, (4, 16000))).astype(np.int16)
     quiet, loud = logmel.features(clips).astype(int), logmel.features(clips * 8).astype(int)
     assert np.abs(quiet - loud).max() <= 1 and quiet.max() == 127 and quiet.shape == (4, *logmel.Settings().shape)
+
+
+def test_silence_is_nothing_and_a_quiet_line_stays_low() -> None:
+    rng = np.random.default_rng(4)
+    clips = np.stack([np.zeros(16000), rng.normal(0, 1, 16000), rng.normal(0, 30, 16000)]).round().astype(np.int16)
+    made = logmel.features(clips)
+    assert made[0].max() == 0 and 80 < made[1].max() < 115 and made[2].max() == 127
 
 
 def test_tables_are_the_functions_rounded() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinycl import data
 from tinycl.data import clips, files, logmel, sound, speech, spoken
@@ -137,6 +139,32 @@ def test_a_text_file_named_wav_is_refused(tmp_path: Path) -> None:
     path.write_text("this is no sound\n" * 50)
     with pytest.raises(DataError, match=r"a\.wav: cannot be read \(.*\): save it anew as 16-bit wav, or take it out"):
         heard(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["WAV", "FLAC"]), st.lists(st.tuples(st.integers(0, 99), st.integers(0, 255)), max_size=6), st.data())
+def test_a_damaged_file_is_a_clip_or_an_error_of_ours(kind: str, changes: list[tuple[int, int]], more: st.DataObject) -> None:
+    made = io.BytesIO()
+    soundfile.write(made, tone(500, 0.2), RATE, format=kind, subtype="PCM_16")
+    content = bytearray(made.getvalue())
+    for at, value in changes:
+        content[at % len(content)] = value
+    content = content[: more.draw(st.integers(0, len(content)))]
+    try:
+        x, rate = clips.read("a", bytes(content))
+        clip = clips.clip("a", x, rate, RATE, Counter())
+    except DataError as e:
+        assert str(e).startswith("a: ") and ": " in str(e)[3:]
+    else:
+        assert clip.shape == (RATE,) and clip.dtype == np.int16
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_no_sound(content: bytes) -> None:
+    for head in (b"", b"RIFF\xff\xff\0\0WAVEfmt ", b"fLaC\0\0\0\x22", b"OggS", b"FORM"):
+        with pytest.raises(DataError, match=r"^a: "):
+            clips.clip("a", *clips.read("a", head + content), RATE, Counter())
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:

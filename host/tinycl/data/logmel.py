@@ -125,5 +125,5 @@ def features(clips: np.ndarray, settings: Settings | None = None) -> np.ndarray:
     """
     settings = settings or Settings()
     values = log_energies(clips, settings).astype(np.int32)
-    top = values.max((1, 2), keepdims=True, initial=0)
+    top = values.max((1, 2), keepdims=True, initial=definition.QUIET)
     return np.maximum(definition.TOP - ((top - values) >> definition.SCALE_SHIFT), 0).astype(np.uint8)[..., None]
