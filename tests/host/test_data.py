@@ -55,7 +55,7 @@ def test_take_is_reproducible_and_counts():
 
 
 def test_unknown_data_set():
-    with pytest.raises(DataError, match=r"'cifar' is not one of the 7 known ones"):
+    with pytest.raises(DataError, match=r"'cifar' is not one of the 9 known ones"):
         data.load("cifar")
 
 

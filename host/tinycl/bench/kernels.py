@@ -16,6 +16,7 @@ from tinycl.board.rp2040 import Rp2040Board
 from tinycl.model.architectures import Conv, architecture
 from tinycl.model.backbone import ConvLayer, IntegerBackbone
 from tinycl.model.export import Settings, export
+from tinycl.shared.logmel import RATE_HZ, frames
 
 MHZ = 125
 INPUTS, UNITS, CLASSES = 64, 32, 10
@@ -25,6 +26,7 @@ CONV = (8, 8, 16, 3)  # side, channels in, channels out, kernel
 CONV_MACS = 8 * 8 * 16 * 3 * 3 * 8
 ULAB = 868  # published: ulab 6.12, a 64 -> 10 softmax step written in place where it allows that, per weight
 FLOOR = 14  # two loads, multiply, add; load, load, multiply, subtract, store
+FRAMES = frames(RATE_HZ)  # of the log-mel front end in a second of sound
 DEADLINE_S = 300.0
 
 Progress = Callable[[str], None]
@@ -123,6 +125,8 @@ def _measure(chip: Chip, macs: list[int], progress: Progress) -> dict[str, Any]:
     each("pointwise_cycles_per_mac", "conv", (1, 8, 16, 16, 1), 8 * 8 * 16 * 16, ("native", "viper"))
     each("depthwise_cycles_per_mac", "conv", (3, 8, 16, 16, 3), 8 * 8 * 9 * 16, ("native", "viper"))
     each("distance_cycles_per_value", "distance", (144,), 144)
+    each("log_mel_cycles_per_frame", "log_mel", (), 1, ("viper", "plain"))
+    out["log_mel_cycles_per_second_of_sound"] = round(FRAMES * out["log_mel_cycles_per_frame"]["viper"])
     each("predict_ms", "predict", ("bench.tcb", len(macs) - 1), 1000 * MHZ)
     out["predict_first_exit_ms"] = round(chip.cycles("predict", "native", "bench.tcb", 0, 1, 3) / (1000 * MHZ), 2)
     out["predict_first_exit_macs"] = macs[0]

@@ -23,9 +23,10 @@ def runtime() -> dict[str, bytes]:
         for item in root.iterdir():
             if item.name.endswith(".py") and not (folder == "" and item.name == "__init__.py"):
                 found[folder + item.name] = item.read_bytes()
-    for item in files("tinycl.device.kernels").iterdir():
-        if item.name.endswith(".py"):
-            found["kernels/" + item.name] = item.read_bytes()
+    for folder in ("kernels", "sensors"):
+        for item in files(f"tinycl.device.{folder}").iterdir():
+            if item.name.endswith(".py"):
+                found[f"{folder}/{item.name}"] = item.read_bytes()
     return found
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import DataError
-from . import cifar10, core50, digits, grocery_store, har, images, mnist, npz, pairs, table
+from . import cifar10, core50, digits, grocery_store, har, images, mnist, npz, pairs, sound, speech, spoken, table
 from .base import Dataset, Info, gather, stratified_split, take, to_int8
 from .files import folder_of, root
 
 BUILT_IN = ("digits", "pairs")
 SETS: dict[str, ModuleType] = {
-    module.INFO.name: module for module in (digits, mnist, pairs, cifar10, core50, grocery_store, har)
+    module.INFO.name: module for module in (digits, mnist, pairs, cifar10, core50, grocery_store, har, speech, spoken)
 }
 NAMES = tuple(SETS)
-FOLDERS: tuple[ModuleType, ...] = (images,)
+FOLDERS: tuple[ModuleType, ...] = (images, sound)
 
 
 def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Dataset:

@@ -151,6 +151,23 @@ def distance(k, n, few, many):
     return slope(run, few, many)
 
 
+def log_mel(k, few, many):
+    """A frame of the log-mel front end, from sound to a row of logarithms; plain is the definition, all else the fastest."""
+    from sensors import log_mel
+
+    from shared.logmel import LogMel, Plain
+
+    made = LogMel(512, 1, steps=Plain) if k.NAME == "plain" else log_mel(512, 1)
+    x = array("h", [(noise() - 64) << 8 for _ in range(512)])
+
+    def run(n):
+        while n:
+            made.frame(x, 0, 0)
+            n -= 1
+
+    return slope(run, few, many)
+
+
 def learner(k, path, top):
     from learner import Learner
 
