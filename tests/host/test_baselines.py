@@ -67,7 +67,7 @@ def test_fine_tuning_forgets_and_replay_does_not():
 
 
 def test_joint_training_keeps_everything():
-    model, sizes = taught("joint training", budget=0)
+    _, sizes = taught("joint training", budget=0)
     assert sizes[-1] == 4 * CLASSES * (1 + INPUTS) + CLASSES * 80 * (INPUTS + 1) and all(a < b for a, b in pairwise(sizes))
 
 
@@ -138,7 +138,7 @@ def test_a_reservoir_is_uniform():
         for c in range(3):
             memory.add(x, np.full(20, c))
         kept[memory.latents[memory.rows == 0, 0]] += 1
-    assert kept.sum() == 1600 and 50 < kept.min() and kept.max() < 115  # 80 expected, deviation 8
+    assert kept.sum() == 1600 and kept.min() > 50 and kept.max() < 115  # 80 expected, deviation 8
 
 
 def test_the_c_of_emlearn_predicts_the_same(tmp_path):
@@ -151,8 +151,13 @@ def test_the_c_of_emlearn_predicts_the_same(tmp_path):
     x, _ = stream(seed=8)
     main = """
     #include <stdio.h>
-    int main(void) { int16_t x[%d]; int v; for (;;) { for (int i = 0; i < %d; i++) { if (scanf("%%d", &v) != 1) return 0; x[i] = v; }
-    printf("%%d\\n", (int)trees_predict(x, %d)); } }
+    int main(void) {
+        int16_t x[%d];
+        for (;;) {
+            for (int i = 0; i < %d; i++) if (scanf("%%hd", &x[i]) != 1) return 0;
+            printf("%%d\\n", (int)trees_predict(x, %d));
+        }
+    }
     """
     (tmp_path / "main.c").write_text("#include <stdint.h>\n" + model.code("trees") + main % (INPUTS, INPUTS, INPUTS))
     command = [compiler, "-std=c99", "-I", emlearn.includedir, str(tmp_path / "main.c"), "-o", str(tmp_path / "main"), "-lm"]

@@ -1,5 +1,5 @@
-# Distribution matching (Zhao and Bilen, arXiv 2110.04181, equations 5 and 6): samples are learned so that the mean latent of the
-# synthetic samples of a class equals that of its real ones. Ours: the embedding is the one deployed backbone, since that is
+# Distribution matching (Zhao and Bilen, arXiv 2110.04181, equations 5 and 6): samples are learned so that the mean latent of
+# the synthetic samples of a class equals that of its real ones. Ours: the embedding is the one deployed backbone, since that is
 # what the board will look through; it starts from k-means; and each sample also stands for the mean of its cluster.
 # Depends on PyTorch.
 

@@ -36,7 +36,7 @@ class Baseline(ABC):
         """Learns the base classes at once: int8 [n, inputs], int64 [n]. First, and once."""
         self._check(latents)
         if self.labels or len(latents) != len(y) or len(y) == 0:
-            raise SampleError(f"{len(latents)} latents, {len(y)} labels, {len(self.labels)} classes so far: call it once, first")
+            raise SampleError(f"{len(latents)} latents, {len(y)} labels, {len(self.labels)} classes: call it once, first")
         self._name(np.unique(y).tolist())
         trained = self.macs_trained
         self._learn(latents, np.searchsorted(self.labels, y))
@@ -47,7 +47,7 @@ class Baseline(ABC):
         """Learns one further class from its samples: int8 [n, inputs]."""
         self._check(latents)
         if len(latents) == 0 or not self.labels:
-            raise SampleError(f"{len(latents)} samples after {len(self.labels)} classes: give 1 or more, after the base classes")
+            raise SampleError(f"{len(latents)} samples after {len(self.labels)} classes: give 1 or more, base classes first")
         self._name([label])
         self._learn(latents, np.full(len(latents), len(self.labels) - 1))
         self._within()
@@ -92,7 +92,7 @@ class Baseline(ABC):
         again = sorted(set(labels) & set(self.labels))
         if again or len(self.labels) + len(labels) > self.max_classes:
             raise SampleError(
-                f"classes {labels} after {len(self.labels)} of {self.max_classes}, {len(again)} of them known: give new ones only"
+                f"classes {labels} after {len(self.labels)} of {self.max_classes}, {len(again)} of them known: give new ones"
             )
         self.labels += labels
 

@@ -45,7 +45,7 @@ class SLDA(Baseline):
 
     def _stream(self, x: np.ndarray, k: int) -> None:
         """Equations 2 and 3 over the samples of a class that is new. One by one they add up to its scatter around its mean
-        exactly, so that is computed at once: sum over i of i / (i + 1) (x_i - m_i)(x_i - m_i)^T = sum of (x_i - m)(x_i - m)^T."""
+        exactly, so that is computed at once: sum of i / (i + 1) (x_i - m_i)(x_i - m_i)^T = sum of (x_i - m)(x_i - m)^T."""
         seen = int(self.counts.sum())
         self.means[k] = x.mean(0, dtype=np.float64)
         self.counts[k] = len(x)

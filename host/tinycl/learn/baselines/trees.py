@@ -29,7 +29,7 @@ class EmlearnTrees(Baseline):
         try:
             import emlearn  # noqa: F401
         except ImportError as e:
-            raise BudgetError(f"the baseline emlearn needs 1 package that is missing ({e}): pip install 'tinycl[emlearn]'") from e
+            raise BudgetError(f"the baseline emlearn needs 1 package more ({e}): pip install 'tinycl[emlearn]'") from e
         self.need(2 * max_classes * max(inputs + 1, NODE_BYTES))
         self.seed = seed
         self.memory = Memory(inputs, int(budget_bytes * MEMORY_SHARE) // (inputs + 1), self.rng)
