@@ -30,3 +30,9 @@ class ModelError(UserError):
     """A backbone that breaks its budget or cannot be written in 32-bit integers."""
 
     code = PLAN
+
+
+class BudgetError(UserError):
+    """A method that cannot work in the bytes that it was given."""
+
+    code = PLAN

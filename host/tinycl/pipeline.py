@@ -68,7 +68,7 @@ def make_synthetic(
     """Synthetic samples of the base classes, int8 [classes, per_class, h, w, c]."""
     check_per_class(data, base, per_class)
     x, y = base_samples(data, base)
-    made, _ = distil_classes(method, x, y, per_class, backbone, seed, progress)
+    made = distil_classes(method, x, y, per_class, backbone, seed, progress).samples
     return made.reshape(len(base), per_class, *made.shape[1:])
 
 

@@ -67,7 +67,7 @@ def _load_backbone(path: Path, data: str, data_dir: Path | None) -> tuple[Any, A
 @_data_set
 @click.option("--seed", default=0, type=SEED, help="Seed of the distiller.")
 @click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
-@click.option("--method", default="dm", help="dm, kmeans, herding or random.")
+@click.option("--method", default="dm", help="dm, frepo, dc, kmeans, herding or random.")
 @click.option("--per-class", default=15, type=click.IntRange(1), help="Synthetic samples per base class.")
 @click.option("--out", default="build/synthetic.npz", type=click.Path(path_type=Path), help="Where the samples go.")
 def distil(data: str, data_dir: Path | None, seed: int, backbone: Path, method: str, per_class: int, out: Path) -> None:
@@ -92,7 +92,10 @@ def distil(data: str, data_dir: Path | None, seed: int, backbone: Path, method: 
 @click.option("--max-classes", type=click.IntRange(2, 64), help="Classes to make room for. [default: those of the data set]")
 @click.option("--samples", default=15, type=click.IntRange(2, 4096), help="Most samples of one enrolment.")
 @click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
-@click.option("--out", default="build/blob.tcb", type=click.Path(path_type=Path), help="Where the blob goes.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where it goes. [default: build/blob.tcb; with --c build/c]")
+@click.option("--c", "state", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Make C of what `pull` left.")
+@click.option("--blob", default="build/blob.tcb", type=click.Path(path_type=Path), help="With --c: the blob of that board.")
+@click.option("--name", default="model", help="With --c: what the header and its function are called.")
 def export(
     data: str,
     data_dir: Path | None,
@@ -101,9 +104,17 @@ def export(
     max_classes: int | None,
     samples: int,
     target: float | None,
-    out: Path,
+    out: Path | None,
+    state: Path | None,
+    blob: Path,
+    name: str,
 ) -> None:
-    """Export the blob: weights, synthetic samples, names, growth ladder, memory plan."""
+    """Export the blob: weights, synthetic samples, names, growth ladder, memory plan. With --c, export what a board has learned
+    as C, through emlearn: a header with its predictions, to the bit."""
+    if state:
+        _export_c(state, blob, out or Path("build/c"), name)
+        return
+    out = out or Path("build/blob.tcb")
     from tinycl import pipeline
     from tinycl.errors import DataError
     from tinycl.model.export import Settings
@@ -121,13 +132,25 @@ def export(
     if target is not None:
         settings = replace(settings, target=target)
     with stage("training the base head") as update:
-        blob = pipeline.make_blob(found, saved.base, saved.backbone, made, settings, progress=update)
+        data_bytes = pipeline.make_blob(found, saved.base, saved.backbone, made, settings, progress=update)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(blob)
-    parsed = Blob(blob)
-    click.echo(f"{out}: {len(blob):,} bytes, id {parsed.id:08x}")
+    out.write_bytes(data_bytes)
+    parsed = Blob(data_bytes)
+    click.echo(f"{out}: {len(data_bytes):,} bytes, id {parsed.id:08x}")
     for top in range(len(parsed.rungs) // RUNG_INTS):
         click.echo(f"  plan up to rung {top}: {plan.total_bytes(plan.buffers(parsed, top)):,} bytes of RAM")
+
+
+def _export_c(state: Path, blob: Path, out: Path, name: str) -> None:
+    from tinycl import ccode
+    from tinycl.learned import Learned
+
+    model = ccode.generate(Learned(state.read_bytes()), blob.read_bytes(), name)
+    files = ccode.write(model, out)
+    click.echo(
+        f"{out / name}.h: {len(model.classes)} classes, {model.flash_bytes:,} bytes of tables ({model.head_bytes:,} of them "
+        f"emlearn's head), {model.ram_bytes:,} bytes of buffers; {len(files) - 1} files of emlearn beside it"
+    )
 
 
 @click.command()
@@ -136,7 +159,7 @@ def export(
 @click.option("--samples", type=click.IntRange(1), help="Samples per enrolled class. [default: 15; mnist 60]")
 @click.option("--per-class", type=click.IntRange(1), help="Distilled samples per base class. [default: 15; mnist 60]")
 @click.option("--classes", default="", help="Unseen classes to enrol, in this order, as a,b,c. [default: all]")
-@click.option("--method", default="dm", help="Distiller: dm, kmeans, herding or random.")
+@click.option("--method", default="dm", help="Distiller: dm, frepo, dc, kmeans, herding or random.")
 @click.option("--target", default=None, type=click.FloatRange(0, 1), help="Validation accuracy below which the model grows.")
 @click.option("--kernels", default="", help="Kernels of the board: native, viper, ulab or plain. [default: its best]")
 @click.option("--board", "kind", default="sim", type=click.Choice(["sim", "rp2040"]), help="The simulated or emulated board.")

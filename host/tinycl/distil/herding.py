@@ -3,16 +3,14 @@
 
 import numpy as np
 
-from ..model.backbone import IntegerBackbone
 from .base import Progress, check_enough
+from .space import Space
 
 
-def distil(
-    x: np.ndarray, per_class: int, backbone: IntegerBackbone, seed: int = 0, progress: Progress | None = None
-) -> np.ndarray:
+def distil(x: np.ndarray, per_class: int, space: Space, seed: int = 0, progress: Progress | None = None) -> np.ndarray:
     """See base.Distiller; nothing is drawn, so the seed is not used."""
     check_enough(x, per_class)
-    chosen = herd(backbone.forward(x), per_class)
+    chosen = herd(space.latents(x), per_class)
     if progress:
         progress(1, 1)
     return x[chosen].copy()

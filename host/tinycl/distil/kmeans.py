@@ -1,25 +1,34 @@
-# k-means on latents: one real sample nearest to each centroid. Also where distribution matching starts from.
+# k-means on latents: one real sample nearest to each centroid, or the centroids. Also where distribution matching starts from.
 # Seeding: k-means++ (Arthur and Vassilvitskii, SODA 2007); then Lloyd's iterations. Depends on NumPy only.
 
 import numpy as np
 
-from ..model.backbone import IntegerBackbone
 from .base import Progress, check_enough
+from .space import Space
 
 ROUNDS = 30
 
 
-def distil(
-    x: np.ndarray, per_class: int, backbone: IntegerBackbone, seed: int = 0, progress: Progress | None = None
-) -> np.ndarray:
-    """See base.Distiller."""
-    check_enough(x, per_class)
-    latents = backbone.forward(x)
-    centroids, _ = cluster(latents, per_class, seed)
-    chosen = nearest_each(latents, centroids)
+def distil(x: np.ndarray, per_class: int, space: Space, seed: int = 0, progress: Progress | None = None) -> np.ndarray:
+    """See base.Distiller. In latent space the centroids themselves, which need not be anybody's latents."""
+    made, _ = around(x, space.latents(x), per_class, space, seed)
     if progress:
         progress(1, 1)
-    return x[chosen].copy()
+    return made
+
+
+def around(x: np.ndarray, latents: np.ndarray, per_class: int, space: Space, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(samples of the space, centroids float64 [per_class, d]): what stands for the clusters of x with these latents [n, d].
+    Where the methods that learn samples start."""
+    check_enough(x, per_class)
+    centroids, _ = cluster(latents, per_class, seed)
+    return np.rint(centroids).astype(np.int8) if space.kind == "latent" else x[nearest_each(latents, centroids)], centroids
+
+
+def around_each(x: np.ndarray, y: np.ndarray, latents: np.ndarray, per_class: int, space: Space, seed: int) -> np.ndarray:
+    """The same for classes 0, 1, 2, … of y, class after class: int8 [classes * per_class, *space.shape]."""
+    parts = (y == c for c in range(int(y.max()) + 1))
+    return np.concatenate([around(x[mine], latents[mine], per_class, space, seed)[0] for mine in parts])
 
 
 def cluster(latents: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,13 +2,11 @@
 
 import numpy as np
 
-from ..model.backbone import IntegerBackbone
 from .base import Progress, check_enough
+from .space import Space
 
 
-def distil(
-    x: np.ndarray, per_class: int, backbone: IntegerBackbone, seed: int = 0, progress: Progress | None = None
-) -> np.ndarray:
+def distil(x: np.ndarray, per_class: int, space: Space, seed: int = 0, progress: Progress | None = None) -> np.ndarray:
     """See base.Distiller; the backbone is not used."""
     check_enough(x, per_class)
     chosen = np.random.RandomState(seed).permutation(len(x))[:per_class]
