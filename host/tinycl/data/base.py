@@ -12,6 +12,7 @@ from ..shared.errors import FormatError
 from ..shared.fixed import MAX_CLASSES
 
 INT8_TOP = 127
+MODALITIES = ("image", "motion", "sound")
 SPLIT_SEED = 20240911  # every split of ours uses it, whatever the experiment's seed: the test set never moves
 
 
@@ -23,6 +24,7 @@ class Dataset:
     y_train, y_test: int64 [n], an index into `classes`. `base_count`: how many classes, from the first, usually are base
     classes.
     `shuffle_classes`: the experiment's seed deals the classes first, so that each seed has base classes of its own.
+    `modality`: one of MODALITIES. Motion is [n, steps, 1, channels], sound [n, frames, mels, 1].
     """
 
     name: str
@@ -38,6 +40,7 @@ class Dataset:
     source: str
     base_count: int = 0
     shuffle_classes: bool = False
+    modality: str = "image"
 
     def __post_init__(self) -> None:
         self.check()
@@ -62,6 +65,10 @@ class Dataset:
                 raise DataError(f"{self.name}: class {i} has {e}") from e
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise DataError(f"{self.name}: range {self.low}..{self.high} is empty: the samples must not all be one value")
+        if self.modality not in MODALITIES:
+            raise DataError(
+                f"{self.name}: modality '{self.modality}' is none of the {len(MODALITIES)}: {', '.join(MODALITIES)}"
+            )
         if not 0 <= self.base_count <= count:
             raise DataError(f"{self.name}: {self.base_count} base classes of {count}: choose 0 to {count}")
         for part, x, y in (("training", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):

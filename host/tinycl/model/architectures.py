@@ -1,7 +1,8 @@
 # Which backbone for which input: one rule from the shape of a sample to layers and exits. Its numbers are ours, tuned on the
 # project's data sets (the paper names no network). Plain data; depends on backbone.py only.
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from ..errors import ModelError
 from .backbone import Exit, Shape, pads
@@ -84,12 +85,14 @@ class Stage:
     """A convolution of the rule: with the smallest stride that leaves at most `area` positions (h * w).
 
     kernel: at least that; exit_k: 0, or the pool of an exit behind it, which is made smaller where the output is.
+    separable: a depthwise convolution, then a pointwise one (MobileNet, arXiv 1704.04861).
     """
 
     out_c: int
     area: int
     kernel: int = 3
     exit_k: int = 0
+    separable: bool = False
 
 
 # The first exit is cheap, at most a quarter of the last exit's MACs: what a stream pays most of the time. What follows works at
@@ -101,7 +104,7 @@ SIGNAL = (Stage(16, 40, 8), Stage(24, 16, 5, exit_k=2), Stage(48, 16, 5), Stage(
 
 # Between their two lengths of side, 8 and 4, digits leave room for a convolution more before the first exit; its features
 # serve unseen classes better.
-DIGITS = (Conv(8, 3, 1, 1), Conv(16, 3, 2, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1))
+DIGITS = (Conv(8, 3, 1, 1), Conv(16, 3, 2, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1))
 
 
 def architecture(shape: Shape) -> Architecture:
@@ -110,7 +113,7 @@ def architecture(shape: Shape) -> Architecture:
     Raises ModelError for an empty shape or one too large.
     """
     if shape == (8, 8, 1):
-        return Architecture(shape, DIGITS, (Exit(3, 2), Exit(4, 2)))
+        return Architecture(shape, DIGITS, (Exit(3, 2), Exit(5, 2)))
     if min(shape) < 1:
         raise ModelError(f"samples of shape {shape} are empty: every side must be 1 or more")
     h, w, c = shape
@@ -129,15 +132,16 @@ def build(shape: Shape, stages: tuple[Stage, ...]) -> Architecture:
     exits = []
     out = shape
     for stage in stages:
-        layers.append(_conv(out, stage))
-        out = layers[-1].out_shape(out)
+        conv = _conv(out, stage)
+        if stage.separable:
+            layers.append(replace(conv, out_c=out[2], depthwise=True))
+            out = layers[-1].out_shape(out)
+            conv = Conv(stage.out_c, 1, 1, 0)
+        layers.append(conv)
+        out = conv.out_shape(out)
         if stage.exit_k:
-            side = max(out[:2]) if min(out[:2]) == 1 else min(out[:2])
-            signal = min(out[:2]) == 1
-            k = stage.exit_k
-            while k > 1 and (k * k > side if signal else k > side):
-                k -= 1
-            exits.append(Exit(len(layers), k))
+            largest = math.isqrt(out[0] * out[1]) if min(out[:2]) == 1 else min(out[:2])
+            exits.append(Exit(len(layers), min(stage.exit_k, largest)))
     return Architecture(shape, tuple(layers), tuple(exits))
 
 
@@ -146,6 +150,7 @@ def _conv(shape: Shape, stage: Stage) -> Conv:
     for stride in range(1, KERNEL_MAX):
         kernel = max(stage.kernel, stride + 1)
         if min(h, w) == 1:
+            kernel = min(kernel, h * w)
             conv = Conv(stage.out_c, 1 if h < w else kernel, stride, (kernel - 1) // 2, 1 if h >= w else kernel)
         else:
             conv = Conv(stage.out_c, kernel, stride, (kernel - 1) // 2)

@@ -85,8 +85,8 @@ def pretext(x: Tensor, kind: Tensor, modality: str) -> Tensor:
 
     Label augmentation, as PASS (Zhu et al., CVPR 2021) has it against features that fit the base classes only.
 
-    Images: quarter turns; sound and images that are not square: mirrored along either side or both; motion: the axes of the
-    sensors in another order, or time reversed.
+    Images: quarter turns, or mirrored along either side or both where they are not square, as sound is. Signals: the axes of
+    sensors in another order, or time reversed; without such axes time reversed, upside down, or both.
     """
     forms = [form(x, k, modality) for k in range(PRETEXTS)]
     return torch.stack(forms)[kind, torch.arange(len(x))]
@@ -96,11 +96,10 @@ def form(x: Tensor, k: int, modality: str) -> Tensor:
     """All of [n, c, h, w] in form k of `pretext`."""
     n, channels, h, w = x.shape
     if modality == "motion" or min(h, w) <= 2:
-        if k == 3:
-            return x.flip(2, 3)
-        return (
-            x.reshape(n, -1, 3, h, w).roll(k, 2).reshape(x.shape) if channels % 3 == 0 else (1 - x if k == 2 else x.roll(k, 1))
-        )
+        if channels % 3 == 0:
+            return x.flip(2, 3) if k == 3 else x.reshape(n, -1, 3, h, w).roll(k, 2).reshape(x.shape)
+        x = x.flip(2, 3) if k & 1 else x
+        return 1 - x if k & 2 else x
     if modality == "image" and h == w:
         return x.rot90(k, (2, 3))
     return x.flip([axis for axis in (2, 3) if k & (1 << (axis - 2))])
