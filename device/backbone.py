@@ -39,6 +39,7 @@ class Backbone:
                 x = y
                 layer += 1
             k = self.exits[ea + 1]
-            kernels.maxpool2d(x, t[o + b.OUT_H], t[o + b.OUT_W], t[o + b.OUT_C], k, k, out, at)
+            h, w = b.exit_view(t[o + b.OUT_H], t[o + b.OUT_W], k)
+            kernels.maxpool2d(x, h, w, t[o + b.OUT_C], k, k, out, at)
             at += self.exits[ea + 2]
         return at - start

@@ -11,7 +11,8 @@ from . import fixed
 from .errors import FormatError
 
 MAGIC = b"TCLB"
-VERSION = 2  # version 1, which this side reads too, has no early_epochs
+VERSION = 2
+OLDEST = 1  # still read: format 2 only adds to it, so that its tables mean the same
 HEADER_FORMAT = "<4sHHIII"  # magic, version, section count, total bytes, id, CRC-32 of header (this field 0) and table
 HEADER_BYTES = 20
 ENTRY_FORMAT = "<4sIII"  # type, offset, bytes, CRC-32
@@ -28,6 +29,7 @@ MAX_NAME_BYTES = 32
 MAX_SIDE = 1024
 MAX_CHANNELS = 512
 MAX_SAMPLE_BYTES = 32768
+MAX_KERNEL = 16  # each side, and the stride
 MAX_WEIGHT_BYTES = 1 << 20
 MAX_ACC = 1 << 30  # largest |sum of products + bias| that a layer may reach
 
@@ -64,11 +66,19 @@ _LIMITS = {
 # LAYR: LAYER_INTS int32 for each layer, in this order; a pool uses the fields up to PAD
 CONV2D = 1
 MAXPOOL2D = 2
-DEPTHWISE2D = 3  # a conv2d whose output channel k sees input channel k only; the kernels have it, format 1 has not
+DEPTHWISE2D = 3  # a conv2d whose output channel k sees input channel k only; since format 2
 LAYER_INTS = 16
 OP, IN_H, IN_W, IN_C, OUT_H, OUT_W, OUT_C, KERNEL, STRIDE, PAD, SHIFT1, SHIFT2, W_AT, Q_AT, KERNEL_W = range(15)
 EXIT_INTS = 4  # layers up to here, max-pool of their output (1: none), inputs that this exit adds, MACs up to here
 RUNG_INTS = 4  # exit, hidden units, inputs of the head, MACs of one inference
+
+
+def exit_view(h, w, k):
+    """(h, w) of a layer's output as the k x k pool of an exit sees it.
+
+    A signal, of which h or w is 1, lies there as rows of k steps: k x k values are then k * k steps that follow each other.
+    """
+    return (h, w) if h > 1 and w > 1 else (h * w // max(1, k), k)
 
 
 def _bad(text, *numbers):
@@ -158,12 +168,11 @@ class Blob:
         if total > MAX_BLOB_BYTES:
             _bad("the blob has %d bytes, the limit is %d", total, MAX_BLOB_BYTES)
         head = self._at(0, HEADER_BYTES)
-        magic, version, count, said, self.id, crc = struct.unpack(HEADER_FORMAT, head)
+        magic, self.version, count, said, self.id, crc = struct.unpack(HEADER_FORMAT, head)
         if magic != MAGIC:
             _bad("not a blob: it starts with %s, not with %s", magic, MAGIC)
-        if not 1 <= version <= VERSION:
-            _bad("the blob has format version %d, this software reads 1 to %d", version, VERSION)
-        self.version = version
+        if not OLDEST <= self.version <= VERSION:
+            _bad("the blob has format version %d, this software reads version %d to %d", self.version, OLDEST, VERSION)
         if not 1 <= count <= MAX_SECTIONS:
             _bad("the blob claims %d sections, 1 to %d are possible", count, MAX_SECTIONS)
         if said != total:
@@ -312,15 +321,14 @@ class Blob:
             i = at // LAYER_INTS
             if (t[at + IN_H], t[at + IN_W], t[at + IN_C]) != (h, w, c):
                 _bad("layer %d takes %dx%dx%d, it gets %dx%dx%d", i, t[at + IN_H], t[at + IN_W], t[at + IN_C], h, w, c)
-            k, stride, pad = t[at + KERNEL], t[at + STRIDE], t[at + PAD]
-            if not 1 <= k <= 16 or not 1 <= stride <= 16 or pad >= k or h + 2 * pad < k or w + 2 * pad < k:
-                _bad("layer %d has kernel %d, stride %d, padding %d on %dx%d", i, k, stride, pad, h, w)
-            inputs = k * k * c
-            h = (h + 2 * pad - k) // stride + 1
-            w = (w + 2 * pad - k) // stride + 1
-            if t[at + OP] == CONV2D:
-                if t[at + KERNEL_W] or t[at + 15]:
-                    _bad("layer %d has %d and %d in fields that are 0 in this version", i, t[at + KERNEL_W], t[at + 15])
+            op, pad = t[at + OP], t[at + PAD]
+            depthwise = op == DEPTHWISE2D
+            conv = op == CONV2D or depthwise
+            h, w, area = self._window(i, at, conv, h, w)
+            inputs = area if depthwise else area * c
+            if conv:
+                if depthwise and t[at + OUT_C] != c:
+                    _bad("layer %d makes %d channels of %d, one by one", i, t[at + OUT_C], c)
                 c = t[at + OUT_C]
                 if not 1 <= c <= MAX_CHANNELS:
                     _bad("layer %d has %d channels, the limit is %d", i, c, MAX_CHANNELS)
@@ -331,14 +339,33 @@ class Blob:
                 self._check_quant(i, t[at + Q_AT], c, inputs)
                 weights = max(weights, t[at + W_AT] + inputs * c)
                 quant = max(quant, t[at + Q_AT] + 2 * c)
-            elif t[at + OP] != MAXPOOL2D or pad or t[at + OUT_C] != c:
-                _bad("layer %d has operation %d with padding %d and %d channels", i, t[at + OP], pad, t[at + OUT_C])
+            elif op != MAXPOOL2D or pad or t[at + OUT_C] != c:
+                _bad("layer %d has operation %d with padding %d and %d channels", i, op, pad, t[at + OUT_C])
             if (t[at + OUT_H], t[at + OUT_W]) != (h, w):
                 _bad("layer %d makes %dx%d, it says %dx%d", i, h, w, t[at + OUT_H], t[at + OUT_W])
             largest = max(largest, h * w * c)
             if largest > MAX_SAMPLE_BYTES:
                 _bad("layer %d makes %d bytes, the limit is %d", i, largest, MAX_SAMPLE_BYTES)
             self.depths.append((weights, quant, largest))
+
+    def _window(self, i, at, conv, h, w):
+        # (height and width of the output, values of the kernel of one channel) of layer i on an input of h x w
+        t = self.layers
+        kernel, stride, pad = t[at + KERNEL], t[at + STRIDE], t[at + PAD]
+        width = t[at + KERNEL_W] or kernel if conv else kernel
+        if conv and (t[at + 15] or (self.version == 1 and (t[at + OP] == DEPTHWISE2D or t[at + KERNEL_W]))):
+            _bad(
+                "layer %d has operation %d with %d and %d in its last fields, which format version %d has not",
+                *(i, t[at + OP], t[at + KERNEL_W], t[at + 15], self.version),
+            )
+        pad_h = pad if kernel > 1 else 0  # as in the kernels: a side of 1 is not padded
+        pad_w = pad if width > 1 else 0
+        good = 1 <= kernel <= MAX_KERNEL and 1 <= width <= MAX_KERNEL and 1 <= stride <= MAX_KERNEL
+        # a pad that no side would take is no form of 0
+        good = good and pad_h < kernel and pad_w < width and pad < max(kernel, width)
+        if not good or h + 2 * pad_h < kernel or w + 2 * pad_w < width:
+            _bad("layer %d has kernel %dx%d, stride %d, padding %d on %dx%d", i, kernel, width, stride, pad, h, w)
+        return (h + 2 * pad_h - kernel) // stride + 1, (w + 2 * pad_w - width) // stride + 1, kernel * width
 
     def _check_quant(self, layer, at, channels, inputs):
         # keeps sums inside 32 bits whatever the weights are
@@ -373,6 +400,8 @@ class Blob:
                 _bad("exit %d lies behind layer %d of %d", at // EXIT_INTS, layers, len(self.layers) // LAYER_INTS)
             last = (layers - 1) * LAYER_INTS
             h, w, c = self.layers[last + OUT_H], self.layers[last + OUT_W], self.layers[last + OUT_C]
+            if self.version > 1:
+                h, w = exit_view(h, w, k)
             if not 1 <= k <= min(h, w) or inputs != (h // k) * (w // k) * c:
                 _bad("exit %d pools %dx%dx%d by %d and says %d inputs", at // EXIT_INTS, h, w, c, k, inputs)
             depth = layers

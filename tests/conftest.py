@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tinycl.board.base import BoardError, runtime
 from tinycl.board.sim import find_micropython
@@ -20,6 +21,9 @@ collect_ignore = ["device"]  # MicroPython runs these itself
 # `import learner`, `kernels.plain`, `shared.blob` as the board does it; the host's own names are tinycl.*
 sys.path[:0] = [str(ROOT), str(ROOT / "device"), str(ROOT / "tests/device"), str(ROOT / "tests/vectors")]
 sys.path.append(str(ROOT / "host/firmware"))  # scripts; behind all else, as tests have a natmod.py and a qemu.py too
+
+settings.register_profile("tinycl", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test asserts a time
+settings.load_profile("tinycl")
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def base_samples(data: Dataset, base: list[int]) -> tuple[np.ndarray, np.ndarray
 def make_backbone(data: Dataset, base: list[int], seed: int, progress: Update) -> IntegerBackbone:
     """Trained on the base classes only, quantised to int8."""
     x, y = base_samples(data, base)
-    return train_backbone(x, y, seed=seed, progress=progress)
+    return train_backbone(x, y, seed=seed, progress=progress, modality=data.modality)
 
 
 def make_synthetic(

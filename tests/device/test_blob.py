@@ -52,6 +52,10 @@ with open(root + "/tiny.tcb", "rb") as f:
     f.seek(0)
     data = f.read()
 memory = b.Blob(data)
+for name, version, features in (("tiny-format1", 1, [16, 20]), ("signal", 2, [8])):
+    with open(root + "/" + name + ".tcb", "rb") as f:
+        other = b.Blob(f)
+        check((other.version, other.features) == (version, features), name)
 check(memory.id == blob.id and bytes(memory.view("RAWS")) == raws, "file and memory differ")
 with open(root + "/blobs.json") as f:
     expected = json.load(f)

@@ -58,6 +58,12 @@ def test_vectors_on_the_board(on_board: Callable[..., str]):
     assert "0 failed" in on_board("test_blob.py", str(VECTORS))
 
 
+def test_a_signal_is_pooled_over_time():
+    blob = b.Blob(make_blobs.signal())
+    assert blob.features == [2 * make_blobs.CHANNELS]  # 8 steps by 2 x 2
+    check_memory(blob)
+
+
 def test_the_good_blob_is_read_right():
     blob = b.Blob(GOOD)
     assert blob.names == list(make_blobs.NAMES)
@@ -166,21 +172,6 @@ def test_ints_edited_with_right_checksums(edits):
         check_memory(blob)
 
 
-def test_version_1_is_read_too() -> None:
-    """As every tinycl before 0.3 made it: no head of its own for the first exit."""
-    old = b.Blob((VECTORS / "tiny-version-1").read_bytes())
-    now = b.Blob(make_blobs.tiny(early_epochs=0))
-    assert (old.version, now.version) == (1, 2)
-    for name in (*b.META_FIELDS, "names", "layers", "exits", "rungs", "plan", "sample_bytes", "depths"):
-        assert getattr(old, name) == getattr(now, name), name
-    for kind in ("WGHT", "QUAN", "HEAD", "RAWS"):
-        sizes = [blob.section_bytes(kind) for blob in (old, now)]
-        parts = [bytearray(n) for n in sizes]
-        old.read(kind, parts[0], sizes[0])
-        now.read(kind, parts[1], sizes[1])
-        assert parts[0] == parts[1]
-
-
 @settings(max_examples=300)
 @given(st.binary(min_size=b.META_BYTES, max_size=b.META_BYTES), st.integers(0, b.META_BYTES))
 def test_meta_edited_with_right_checksums(noise, keep):
@@ -203,27 +194,27 @@ def networks(draw: st.DrawFn) -> dict[str, bytes]:
     quant: list[int] = []
     weight_bytes = 0
     for i in range(draw(st.integers(1, 5))):
-        k = draw(st.integers(1, 4))
-        stride = draw(st.integers(1, 3))
-        pool = draw(st.integers(0, 3)) == 0
-        pad = 0 if pool else draw(st.integers(0, k - 1))
-        if min(h, w) + 2 * pad < k:
-            k, pad = 1, 0
-        oh, ow = (h + 2 * pad - k) // stride + 1, (w + 2 * pad - k) // stride + 1
-        if pool:
-            layers.append([b.MAXPOOL2D, h, w, c, oh, ow, c, k, stride, 0, 0, 0, 0, 0, 0, 0])
+        kind = draw(st.sampled_from([b.CONV2D, b.CONV2D, b.DEPTHWISE2D, b.MAXPOOL2D]))
+        k, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+        kw = k if kind == b.MAXPOOL2D or draw(st.booleans()) else draw(st.integers(1, 5))
+        pad = 0 if kind == b.MAXPOOL2D else draw(st.integers(0, min([side for side in (k, kw) if side > 1], default=1) - 1))
+        pad_h, pad_w = pad * (k > 1), pad * (kw > 1)
+        if h + 2 * pad_h < k or w + 2 * pad_w < kw:
+            k, kw, pad, pad_h, pad_w = 1, 1, 0, 0, 0
+        oh, ow = (h + 2 * pad_h - k) // stride + 1, (w + 2 * pad_w - kw) // stride + 1
+        if kind == b.MAXPOOL2D:
+            layers.append([kind, h, w, c, oh, ow, c, k, stride, 0, 0, 0, 0, 0, 0, 0])
         else:
-            oc = draw(st.integers(1, 4))
-            layers.append([b.CONV2D, h, w, c, oh, ow, oc, k, stride, pad, 2, 9, weight_bytes, len(quant), 0, 0])
-            weight_bytes += k * k * c * oc
+            oc = c if kind == b.DEPTHWISE2D else draw(st.integers(1, 4))
+            layers.append([kind, h, w, c, oh, ow, oc, k, stride, pad, 2, 9, weight_bytes, len(quant), 0 if kw == k else kw, 0])
+            weight_bytes += k * kw * oc * (1 if kind == b.DEPTHWISE2D else c)
             quant += [draw(st.integers(-500, 500)), 1000] * oc
             c = oc
         h, w = oh, ow
         if draw(st.booleans()) and len(exits) < b.MAX_EXITS:
-            by = draw(st.integers(1, min(h, w)))
-            exits.append([i + 1, by, (h // by) * (w // by) * c, 0])
+            exits.append([i + 1, *_pooled(h, w, c, draw(st.integers(1, 12))), 0])
     if not exits:
-        exits.append([len(layers), min(h, w), (h // min(h, w)) * (w // min(h, w)) * c, 0])
+        exits.append([len(layers), *_pooled(h, w, c, 12), 0])
     features = [sum(e[2] for e in exits[: i + 1]) for i in range(len(exits))]
     rungs = [[0, 0, features[0], 0]] + [[i, 3, features[i], 0] for i in range(len(exits))]
     tables = {"LAYR": layers, "EXIT": exits, "RUNG": rungs}
@@ -242,12 +233,45 @@ def networks(draw: st.DrawFn) -> dict[str, bytes]:
     }
 
 
+def _pooled(h: int, w: int, c: int, k: int) -> tuple[int, int]:
+    """(pool, inputs) of an exit on h x w x c, the pool at most k; k * k steps of a signal."""
+    while k > 1 and (k * k > h * w if min(h, w) == 1 else k > min(h, w)):
+        k -= 1
+    return k, (h * w // (k * k) if min(h, w) == 1 else (h // k) * (w // k)) * c
+
+
 @settings(max_examples=400)
 @given(networks())
 def test_networks(parts):
     blob = accepted(b.pack(parts))
     if blob:
         check_memory(blob)
+
+
+@settings(max_examples=200)
+@given(networks())
+def test_format_1_takes_what_format_2_did_not_add(parts):
+    """Read as format 1, a blob is taken where it uses nothing new, and says the same then."""
+    blob = accepted(b.pack(parts))
+    layers = [tuple(blob.layers[i : i + b.LAYER_INTS]) for i in range(0, len(blob.layers), b.LAYER_INTS)] if blob else []
+    old = accepted(make_blobs.as_version_1(b.pack(parts)))
+    signal = any(
+        min(layers[blob.exits[i] - 1][b.OUT_H : b.OUT_W + 1]) == 1 and blob.exits[i + 1] > 1
+        for i in (range(0, len(blob.exits), b.EXIT_INTS) if blob else ())
+    )
+    new = any(d[b.OP] == b.DEPTHWISE2D or (d[b.OP] != b.MAXPOOL2D and d[b.KERNEL_W]) for d in layers)
+    assert (old is not None) == (blob is not None and not new and not signal)
+    if old and blob:
+        assert (old.layers, old.exits, old.features, old.depths) == (blob.layers, blob.exits, blob.features, blob.depths)
+
+
+def test_format_1_still_loads():
+    """The file as format 1 left it: never made anew in another form."""
+    old, new = b.Blob((VECTORS / "tiny-format1.tcb").read_bytes()), b.Blob(GOOD)
+    assert (old.version, new.version) == (1, 2) and old.id == new.id
+    for name in (*b.META_FIELDS, "names", "layers", "exits", "rungs", "plan", "sample_bytes", "depths"):
+        assert getattr(old, name) == getattr(new, name), name
+    assert old.early_epochs == 0  # format 1 has no head of its own for the first exit
 
 
 # what the kernels touch
@@ -298,6 +322,7 @@ def _walk(blob: b.Blob, room: dict[str, Region], leave: int, out: Region, at: in
     """The latents of exits 0..leave: every first and last byte that conv2d and maxpool2d touch; returns bytes written."""
     start = at
     source = room["sample"]
+    quant = struct.unpack(f"<{blob.section_bytes('QUAN') // 4}i", blob.view("QUAN"))
     shape = (blob.in_h, blob.in_w, blob.in_c)
     done = 0
     for e in range(leave + 1):
@@ -306,28 +331,36 @@ def _walk(blob: b.Blob, room: dict[str, Region], leave: int, out: Region, at: in
             d = blob.layers[done * b.LAYER_INTS : (done + 1) * b.LAYER_INTS]
             target = room["activation_b" if done & 1 else "activation_a"]
             assert tuple(d[b.IN_H : b.IN_C + 1]) == shape
-            if d[b.OP] == b.CONV2D:
-                _conv(d, source, room, target)
+            if d[b.OP] in (b.CONV2D, b.DEPTHWISE2D):
+                _conv(d, quant, source, room, target)
             else:
                 assert d[b.OP] == b.MAXPOOL2D
                 _pool(shape, d[b.KERNEL], d[b.STRIDE], source, target, 0)
             source, shape = target, tuple(d[b.OUT_H : b.OUT_C + 1])
             done += 1
-        at = _pool(shape, k, k, source, out, at)
+        h, w, c = shape
+        view = (h * w // k, k, c) if min(h, w) == 1 else shape  # what device/backbone.py gives to the pool
+        at = _pool(view, k, k, source, out, at)
     return at - start
 
 
-def _conv(d, source: Region, room: dict[str, Region], target: Region) -> None:
-    in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, pad, shift1, shift2, w_at, q_at = d[1:14]
-    assert 0 <= shift1 < 31 and 1 <= shift2 < 31
+def _conv(d, quant: tuple[int, ...], source: Region, room: dict[str, Region], target: Region) -> None:
+    in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, stride, pad, shift1, shift2, w_at, q_at, kernel_w = d[1:15]
+    kernel_w = kernel_w or kernel_h
+    pad_h, pad_w = pad if kernel_h > 1 else 0, pad if kernel_w > 1 else 0
+    assert 0 <= shift1 < 31 and 1 <= shift2 < 31 and max(kernel_h, kernel_w, stride) <= 16
     for oy in range(out_h):
-        rows = [y for y in range(oy * stride - pad, oy * stride - pad + kernel) if 0 <= y < in_h]
+        rows = [y for y in range(oy * stride - pad_h, oy * stride - pad_h + kernel_h) if 0 <= y < in_h]
         for ox in (0, out_w - 1):
-            columns = [x for x in range(ox * stride - pad, ox * stride - pad + kernel) if 0 <= x < in_w]
+            columns = [x for x in range(ox * stride - pad_w, ox * stride - pad_w + kernel_w) if 0 <= x < in_w]
             assert rows and columns  # a run of no bytes would make viper's loop ends meet before its start
             source.touch((rows[0] * in_w + columns[0]) * in_c, (rows[-1] * in_w + columns[-1]) * in_c + in_c - 1)
-    room["weights"].touch(w_at, w_at + out_c * kernel * kernel * in_c - 1)
+    depthwise = d[b.OP] == b.DEPTHWISE2D
+    assert not depthwise or out_c == in_c  # the kernels take the channel of the output for that of the input
+    room["weights"].touch(w_at, w_at + out_c * kernel_h * kernel_w * (1 if depthwise else in_c) - 1)
     room["quant"].touch(q_at, q_at + 2 * out_c - 1)
+    worst = max(abs(v) for v in quant[q_at : q_at + 2 * out_c : 2])
+    assert worst + kernel_h * kernel_w * (1 if depthwise else in_c) * (1 << 14) <= 1 << 30  # sums stay in 32 bits
     target.touch(0, out_h * out_w * out_c - 1)
 
 

@@ -20,7 +20,7 @@ from tinycl.errors import DataError
 COUNT = 20
 PLANES = np.random.RandomState(3).randint(0, 256, (4, 3072)).astype(np.uint8)
 GOOD = data_files.python_batch(PLANES, [1, 2, 3, 4])
-IN_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+IN_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def edited(data: bytes, how: list[tuple[int, bytes, bool]]) -> bytes:
 
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_any_bytes(target):
-    @settings(max_examples=60 if target == "host" else 300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60 if target == "host" else 300, suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=600))
     def run(data: bytes) -> None:
         fuzz.TARGETS[target](data)
@@ -54,7 +54,7 @@ def test_any_bytes(target):
 def test_good_bytes_with_faults(target):
     good = fuzz.seeds(target)
 
-    @settings(max_examples=60 if target == "host" else 300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60 if target == "host" else 300, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(good), edits)
     def run(data: bytes, how: list[tuple[int, bytes, bool]]) -> None:
         fuzz.TARGETS[target](edited(data, how))

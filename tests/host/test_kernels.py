@@ -61,7 +61,7 @@ Run = Callable[[kernel_cases.Case], Answer]
 def test_all_integer_kernels_agree_to_the_bit(kernel: Callable, serve: Run) -> None:
     changed = set()
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.integers(0, 2**32 - 1))
     def compare(seed: int) -> None:
         case = kernel(np.random.default_rng(seed))

@@ -273,7 +273,7 @@ class Recorder:
         return self.train(order, n, shift, classes, early)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     staged=st.integers(2, META["max_samples"]),
     every=st.integers(2, 7),
@@ -357,7 +357,7 @@ def test_random_numbers_visit_every_16_bit_number_but_0() -> None:
 # condensation
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 20),

@@ -44,7 +44,7 @@ def by_numpy(clip: np.ndarray, hop: int, mels: int) -> tuple[bytes, bytes]:
     return logmel.log_energies(clip[None], chosen).tobytes(), logmel.features(clip[None], chosen).tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     level=st.floats(0.3, 1e6),

@@ -141,7 +141,7 @@ def test_a_text_file_named_wav_is_refused(tmp_path: Path) -> None:
         heard(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["WAV", "FLAC"]), st.lists(st.tuples(st.integers(0, 99), st.integers(0, 255)), max_size=6), st.data())
 def test_a_damaged_file_is_a_clip_or_an_error_of_ours(kind: str, changes: list[tuple[int, int]], more: st.DataObject) -> None:
     made = io.BytesIO()
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_a_clip_or_an_error_of_ours(kind: str, changes: list[t
         assert clip.shape == (RATE,) and clip.dtype == np.int16
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_no_sound(content: bytes) -> None:
     for head in (b"", b"RIFF\xff\xff\0\0WAVEfmt ", b"fLaC\0\0\0\x22", b"OggS", b"FORM"):

@@ -105,7 +105,7 @@ def test_version_2() -> None:
 SIZE = len(GOOD) - len(make_states.RAW)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
 def test_whatever_is_accepted_keeps_its_promises(changes: list[tuple[int, int]], sealed: bool) -> None:
     data = bytearray(GOOD)
@@ -126,7 +126,7 @@ def test_whatever_is_accepted_keeps_its_promises(changes: list[tuple[int, int]],
     assert len(set(learned.names)) == len(learned.names)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, len(GOOD) - 1))
 def test_no_cut_is_accepted(length: int) -> None:
     with pytest.raises(FormatError):

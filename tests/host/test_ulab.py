@@ -84,7 +84,7 @@ def difference(ulab: Ulab, case: kernel_cases.Case, buffer: int) -> tuple[np.nda
 
 
 def for_many(test: Callable[[np.random.Generator], None]) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(0, 2**32 - 1))
     def body(seed: int) -> None:
         test(np.random.default_rng(seed))

@@ -98,6 +98,33 @@ def test_mnist_at_one_percent(micropython: str) -> None:
     check_memory(report)
 
 
+def motion_file(folder: Path) -> Path:
+    """A small data set of signals, [n, 48, 1, 3]: six gestures of a hand, each its own frequencies and axes, at any phase."""
+    g = np.random.default_rng(5)
+    time = np.arange(48)[None, :, None] / 48
+
+    def part(n: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.repeat(np.arange(6), n)
+        cycles = np.array([[2, 2, 0], [4, 0, 4], [0, 7, 7], [7, 2, 0], [0, 4, 2], [4, 7, 4]])[y][:, None]
+        phase, loud = g.random((len(y), 1, 3)), g.uniform(0.5, 0.8, (len(y), 1, 1))
+        x = loud * np.sin(2 * np.pi * (cycles * time + phase)) * (cycles > 0) + g.normal(0, 0.05, (len(y), 48, 3))
+        return x.clip(-1, 1)[:, :, None], y
+
+    (x, y), (x_test, y_test) = part(120), part(40)
+    path = folder / "gestures.npz"
+    np.savez(path, x=x, y=y, x_test=x_test, y_test=y_test, classes=[f"gesture {c}" for c in range(6)])
+    return path
+
+
+def test_signals_are_learned_on_the_board(micropython: str, tmp_path: Path) -> None:
+    """One dimension from end to end: conv1d on the host, in the blob and on the board, and classes that come later."""
+    report, synthetic = run(str(motion_file(tmp_path)), base=3, samples=20)
+    assert synthetic.shape == (3, 15, 48, 1, 3) and len(report["steps"]) == 3
+    assert report["final_accuracy"] >= 0.9 and report["worst_class_accuracy"] >= 0.7
+    assert report["joint_accuracy"] - report["final_accuracy"] <= 0.08
+    check_memory(report)
+
+
 def test_the_report(digits: list[tuple[dict[str, Any], np.ndarray]], tmp_path: Path) -> None:
     report, synthetic = digits[0]
     main_job.save(report, synthetic, tmp_path)

@@ -1,6 +1,6 @@
-"""Makes tiny.tcb, a small good blob, and blobs/, hostile ones that each break one rule of shared/BLOB.md; their names say
-which, and blobs.json what the refusal of each says. Also the builder of small blobs for other tests. Everything follows
-from a fixed seed. Depends on tinycl.shared, and on tinycl.bench.fuzz for checksums made right again.
+"""Makes good small blobs (tiny.tcb; tiny-format1.tcb, the same as format 1 left it; signal.tcb), and blobs/, hostile ones that
+each break one rule of shared/BLOB.md; their names say which, and blobs.json what the refusal of each says. Also the builder of
+small blobs for other tests. Everything follows from a fixed seed. Depends on tinycl.shared, and on tinycl.bench.fuzz for checksums made right again.
 
 usage: python tests/vectors/make_blobs.py
 """
@@ -43,7 +43,7 @@ META = {
     "holdout_every": 3,
     "refit_epochs": 1,
     "dataset": b"quadrants",
-    "early_epochs": 1,
+    "early_epochs": 0,
 }
 
 
@@ -69,7 +69,7 @@ def ints(*values: int) -> bytes:
 
 
 def layer(op: int, shape_in: tuple[int, int, int], shape_out: tuple[int, int, int], *rest: int) -> bytes:
-    """One record of LAYR; rest: kernel, stride, pad, shift1, shift2, w_at, q_at."""
+    """One record of LAYR; rest: kernel, stride, pad, shift1, shift2, w_at, q_at, kernel_w."""
     values = (op, *shape_in, *shape_out, *rest)
     return ints(*values, *[0] * (b.LAYER_INTS - len(values)))
 
@@ -178,7 +178,7 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "magic-wrong", _header(0, "<4s", b"TCLA"), "not a blob: it starts with b'TCLA'"
     yield "not-a-blob", bytes(range(256)) * 3, "not a blob: it starts with b'\\x00\\x01\\x02\\x03'"
     yield "version-0", _header(4, "<H", 0), "the blob has format version 0"
-    yield "version-3", _header(4, "<H", 3), "the blob has format version 3"
+    yield "version-3", _header(4, "<H", 3), "the blob has format version 3, this software reads version 1 to 2"
     yield "header-crc-wrong", _header(16, "<I", 0x12345678, seal=False), "the header's CRC-32 is not 0x12345678"
     yield "id-wrong", _id_wrong(), "the blob's id is not 0x12345678"
     yield "no-sections", _header(6, "<H", 0), "the blob claims 0 sections"
@@ -261,21 +261,48 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "layr-33-layers", with_section(LAYR=sections()["LAYR"][:64] * 33), "section LAYR has 2112 bytes"
     yield "layr-negative", poke_int("LAYR", b.SHIFT1, -1), "section LAYR has the negative value -1"
     yield "layr-negative-offset", poke_int("LAYR", layr + b.W_AT, -4), "section LAYR has the negative value -4"
-    yield "layr-operation-unknown", poke_int("LAYR", b.OP, 3), "layer 0 has operation 3 with padding 1 and 4 channels"
-    yield "layr-kernel-width", poke_int("LAYR", b.KERNEL_W, 10**9), "layer 0 has 1000000000 and 0 in fields that are 0"
-    yield "layr-last-field", poke_int("LAYR", 15, 1), "layer 0 has 0 and 1 in fields that are 0"
+    yield "layr-operation-unknown", poke_int("LAYR", b.OP, 4), "layer 0 has operation 4 with padding 1 and 4 channels"
+    yield "layr-last-field", poke_int("LAYR", 15, 1), "layer 0 has operation 1 with 0 and 1 in its last fields"
+    yield "layr-width-17", _wide(3, 17, 0, (2, 1)), "layer 0 has kernel 3x17, stride 1, padding 0 on 4x4"
+    yield (
+        "layr-width-huge",
+        poke_int("LAYR", b.KERNEL_W, 0x7FFFFFFF),
+        "layer 0 has kernel 3x2147483647, stride 1, padding 1 on 4x4",
+    )
+    yield "layr-width-beyond-input", _wide(1, 5, 0, (4, 0)), "layer 0 has kernel 1x5, stride 1, padding 0 on 4x4"
+    yield "layr-width-makes-other-output", _wide(3, 1, 1, (4, 6)), "layer 0 makes 4x4, it says 4x6"
+    yield "layr-width-below-padding", _wide(5, 2, 2, (4, 7)), "layer 0 has kernel 5x2, stride 1, padding 2 on 4x4"
+    yield "layr-height-below-padding", _wide(2, 5, 2, (7, 4)), "layer 0 has kernel 2x5, stride 1, padding 2 on 4x4"
+    yield "layr-width-reads-behind-wght", _wide(3, 5, 1, (4, 2)), "layer 0 reads behind the end of WGHT or QUAN"
+    yield "layr-width-loosens-quan-bias", _width_and_bias(), "layer 0, channel 0 has bias 1073594369 and multiplier 1"
+    yield "layr-depthwise-more-channels", _depthwise(4, 5, 45), "layer 1 makes 5 channels of 4, one by one"
+    yield "layr-depthwise-fewer-channels", _depthwise(4, 3, 27), "layer 1 makes 3 channels of 4, one by one"
+    yield "layr-depthwise-reads-behind-wght", _depthwise(4, 4, 35), "layer 1 reads behind the end of WGHT or QUAN"
+    yield (
+        "version-1-with-width",
+        as_version_1(_wide(3, 1, 1, (4, 4))),
+        "layer 0 has operation 1 with 1 and 0 in its last fields",
+    )
+    yield (
+        "version-1-with-depthwise",
+        as_version_1(_depthwise(4, 4, 36)),
+        "layer 1 has operation 3 with 0 and 0 in its last fields",
+    )
+    yield "version-1-pools-a-signal", as_version_1(_signal_exit(2, 2, kernel=1)), "exit 0 pools 8x1x4 by 2 and says 8 inputs"
+    yield "exit-pools-signal-by-too-much", _signal_exit(3, 1), "exit 0 pools 2x3x4 by 3 and says 4 inputs"
+    yield "exit-signal-inputs-wrong", _signal_exit(2, 4), "exit 0 pools 4x2x4 by 2 and says 16 inputs"
     yield "layr-first-input-differs", poke_int("LAYR", b.IN_H, 5), "layer 0 takes 5x4x1"
     yield "layr-chain-broken", poke_int("LAYR", layr + b.IN_C, CHANNELS + 1), "layer 1 takes 4x4x5"
     yield "layr-output-larger", poke_int("LAYR", b.OUT_H, 5), "layer 0 makes 4x4"
     yield "layr-output-huge", poke_int("LAYR", layr + b.OUT_W, 0x7FFFFFFF), "layer 1 makes 2x2"
-    yield "layr-kernel-0", poke_int("LAYR", b.KERNEL, 0), "layer 0 has kernel 0, stride 1, padding 1 on 4x4"
-    yield "layr-kernel-17", _kernel(17, 16, (4, 4)), "layer 0 has kernel 17, stride 1, padding 16 on 4x4"
-    yield "layr-kernel-higher-than-input", _kernel(3, 0, (2, 4)), "layer 0 has kernel 3, stride 1, padding 0 on 2x4"
-    yield "layr-kernel-wider-than-input", _kernel(3, 0, (4, 2)), "layer 0 has kernel 3, stride 1, padding 0 on 4x2"
-    yield "layr-kernel-larger-than-input", _layr(7, 1, 1, (0, 0)), "layer 0 has kernel 7, stride 1, padding 1 on 4x4"
-    yield "layr-stride-0", poke_int("LAYR", b.STRIDE, 0), "layer 0 has kernel 3, stride 0, padding 1 on 4x4"
-    yield "layr-stride-17", poke_int("LAYR", b.STRIDE, 17), "layer 0 has kernel 3, stride 17, padding 1 on 4x4"
-    yield "layr-padding-is-kernel", _padding_is_kernel(), "layer 0 has kernel 1, stride 1, padding 1 on 4x4"
+    yield "layr-kernel-0", poke_int("LAYR", b.KERNEL, 0), "layer 0 has kernel 0x0, stride 1, padding 1 on 4x4"
+    yield "layr-kernel-17", _kernel(17, 16, (4, 4)), "layer 0 has kernel 17x17, stride 1, padding 16 on 4x4"
+    yield "layr-kernel-higher-than-input", _kernel(3, 0, (2, 4)), "layer 0 has kernel 3x3, stride 1, padding 0 on 2x4"
+    yield "layr-kernel-wider-than-input", _kernel(3, 0, (4, 2)), "layer 0 has kernel 3x3, stride 1, padding 0 on 4x2"
+    yield "layr-kernel-larger-than-input", _layr(7, 1, 1, (0, 0)), "layer 0 has kernel 7x7, stride 1, padding 1 on 4x4"
+    yield "layr-stride-0", poke_int("LAYR", b.STRIDE, 0), "layer 0 has kernel 3x3, stride 0, padding 1 on 4x4"
+    yield "layr-stride-17", poke_int("LAYR", b.STRIDE, 17), "layer 0 has kernel 3x3, stride 17, padding 1 on 4x4"
+    yield "layr-padding-is-kernel", _padding_is_kernel(), "layer 0 has kernel 1x1, stride 1, padding 1 on 4x4"
     yield "layr-channels-0", poke_int("LAYR", b.OUT_C, 0), "layer 0 has 0 channels"
     yield "layr-channels-513", _channels_513(), "layer 0 has 513 channels"
     yield "layr-channels-huge", poke_int("LAYR", layr + b.OUT_C, 0x7FFFFFFF), "layer 1 has 2147483647 channels"
@@ -362,6 +389,52 @@ def _layr(kernel: int, stride: int, pad: int, out: tuple[int, int]) -> bytes:
     return with_section(LAYR=first + sections()["LAYR"][64:])
 
 
+def as_version_1(data: bytes) -> bytes:
+    """A blob whose header says format 1, checksums right."""
+    return reseal(data[:4] + struct.pack("<H", 1) + data[6:])
+
+
+def tiny_version_1() -> bytes:
+    """The tiny blob as format 1 had it: it uses nothing that format 2 added."""
+    return as_version_1(tiny())
+
+
+def _wide(kernel_h: int, kernel_w: int, pad: int, out: tuple[int, int]) -> bytes:
+    first = layer(b.CONV2D, (4, 4, 1), (*out, CHANNELS), kernel_h, 1, pad, 4, 15, 0, 0, kernel_w)
+    return _one_layer(first, (4, 4), CHANNELS, 1, out[0] * out[1] * CHANNELS, min(3, kernel_h))
+
+
+def _width_and_bias() -> bytes:
+    # 1 more than a kernel of 1x9 leaves room for, which a square one of 1x1 would
+    first = layer(b.CONV2D, (1, 9, 1), (1, 1, CHANNELS), 1, 1, 0, 4, 15, 0, 0, 9)
+    return _one_layer(first, (1, 9), CHANNELS, 1, CHANNELS, 3, b.MAX_ACC - 9 * (1 << 14) + 1)
+
+
+def _depthwise(channels: int, out_c: int, weights: int) -> bytes:
+    """The tiny network whose second layer is depthwise, with that many bytes of weights."""
+    second = layer(b.DEPTHWISE2D, (4, 4, channels), (2, 2, out_c), 3, 2, 1, 5, 15, 9 * CHANNELS, 2 * CHANNELS)
+    exits = sections()["EXIT"][:16] + ints(2, 2, out_c, 0)
+    return with_section(
+        LAYR=sections()["LAYR"][:64] + second,
+        EXIT=exits,
+        RUNG=sections()["RUNG"][:32] + ints(1, 4, 4 * CHANNELS + out_c, 0),
+        WGHT=bytes(9 * CHANNELS + weights),
+        QUAN=ints(*[0, 1] * (CHANNELS + out_c)),
+    )
+
+
+def signal() -> bytes:
+    """A good blob of 8x1x1 signals: one conv1d, kernel (3, 1), pooled over 4 steps."""
+    made = b.Blob(_signal_exit(2, 2))
+    return b.pack(add_plan({kind: bytes(made.view(kind)) for kind in made.sections}))
+
+
+def _signal_exit(k: int, steps: int, kernel: int = 3) -> bytes:
+    width = 0 if kernel == 1 else 1
+    first = layer(b.CONV2D, (8, 1, 1), (8, 1, CHANNELS), kernel, 1, kernel // 2, 4, 15, 0, 0, width)
+    return _one_layer(first, (8, 1), CHANNELS, k, steps * CHANNELS, 3)
+
+
 def _padding_is_kernel() -> bytes:
     # right in every other way: the border of the output sees nothing of the image
     conv = layer(b.CONV2D, (4, 4, 1), (6, 6, CHANNELS), 1, 1, 1, 4, 15, 0, 0)
@@ -401,7 +474,9 @@ def _kernel(size: int, pad: int, shape: tuple[int, int]) -> bytes:
     return _one_layer(first, shape, CHANNELS, max(1, min(out[:2])), CHANNELS * (max(out[:2]) // max(1, min(out[:2]))), size)
 
 
-def _one_layer(first: bytes, shape: tuple[int, int], channels: int, pool: int, inputs: int, kernel: int = 1) -> bytes:
+def _one_layer(
+    first: bytes, shape: tuple[int, int], channels: int, pool: int, inputs: int, kernel: int = 1, bias: int = 0
+) -> bytes:
     """A network of one layer whose output is pooled, and one base class with one sample."""
     meta = {**META, "in_h": shape[0], "in_w": shape[1], "base_classes": 1, "base_per_class": 1}
     return with_section(
@@ -412,7 +487,7 @@ def _one_layer(first: bytes, shape: tuple[int, int], channels: int, pool: int, i
         RUNG=ints(0, 0, inputs, 0),
         PLAN=bytes(4),
         WGHT=bytes(kernel * kernel * channels),
-        QUAN=ints(*[0, 1] * channels),
+        QUAN=ints(*[bias, 1] * channels),
         HEAD=bytes(4 * (1 + inputs)),
         RAWS=bytes(shape[0] * shape[1]),
     )
@@ -461,7 +536,7 @@ def _rung_inputs_wrong() -> bytes:
 
 def files() -> dict[str, bytes]:
     """{path under tests/vectors: contents}; blobs.json says for each hostile blob what its refusal says."""
-    made = {"tiny.tcb": tiny()}
+    made = {"tiny.tcb": tiny(), "tiny-format1.tcb": tiny_version_1(), "signal.tcb": signal()}
     expected = {}
     for name, data, fragment in hostile():
         path = f"blobs/{name}.tcb"

@@ -1,33 +1,49 @@
-# Which backbone for which input: one rule from the shape of a sample to layers and exits. Its numbers are ours, tuned on digits
-# and MNIST (the paper names no network). Plain data; depends on backbone.py only.
+# Which backbone for which input: one rule from the shape of a sample to layers and exits. Its numbers are ours, tuned on the
+# project's data sets (the paper names no network). Plain data; depends on backbone.py only.
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from ..errors import ModelError
-from .backbone import Exit, Shape
+from .backbone import Exit, Shape, pads
 
 EXIT_LATENTS = 150  # at most, per exit: two exits stay below the head's limit
-EXIT_CHANNELS = 16  # an exit is pooled until this many channels fit, then gets as many as do, up to CHANNELS_MAX
-CHANNELS_MAX = 32
 KERNEL_MAX = 16  # of the blob format
-IMAGE_AREAS = (256, 49, 16)  # positions (h * w) after each convolution, at most
-SIGNAL_AREAS = (64, 16, 8)  # the same where a side is below 3: such an output cannot be pooled in both directions
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution to be trained, its kernel square as the blob format has it."""
+    """A convolution to be trained. kernel: height and width, or height alone with a width in kernel_w.
+
+    depthwise: one kernel per channel; out_c is then the number of input channels.
+    """
 
     out_c: int
     kernel: int
     stride: int
     pad: int
+    kernel_w: int = 0
+    depthwise: bool = False
+
+    @property
+    def kernels(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.kernel, self.kernel_w or self.kernel
+
+    @property
+    def pads(self) -> tuple[int, int]:
+        """Padding of (h, w)."""
+        return pads(*self.kernels, self.pad)
 
     def out_shape(self, shape: Shape) -> Shape:
         """(h, w, c) after this layer."""
-        h, w, _ = shape
-        border = 2 * self.pad - self.kernel
-        return (h + border) // self.stride + 1, (w + border) // self.stride + 1, self.out_c
+        (k_h, k_w), (pad_h, pad_w) = self.kernels, self.pads
+        return (shape[0] + 2 * pad_h - k_h) // self.stride + 1, (shape[1] + 2 * pad_w - k_w) // self.stride + 1, self.out_c
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates on an input of (h, w, c)."""
+        h, w, c = self.out_shape(shape)
+        return h * w * c * self.kernels[0] * self.kernels[1] * (1 if self.depthwise else shape[2])
 
 
 @dataclass(frozen=True)
@@ -60,46 +76,85 @@ class Architecture:
     @property
     def latent_sizes(self) -> tuple[int, ...]:
         """Values that each exit adds."""
-        pooled = (Pool(e.pool_k).out_shape(self.out_shapes[e.layer_count - 1]) for e in self.exits)
+        pooled = (Pool(e.pool_k).out_shape(e.seen(self.out_shapes[e.layer_count - 1])) for e in self.exits)
         return tuple(h * w * c for h, w, c in pooled)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A convolution of the rule: with the smallest stride that leaves at most `area` positions (h * w).
+
+    kernel: at least that; exit_k: 0, or the pool of an exit behind it, which is made smaller where the output is.
+    separable: a depthwise convolution, then a pointwise one (MobileNet, arXiv 1704.04861).
+    """
+
+    out_c: int
+    area: int
+    kernel: int = 3
+    exit_k: int = 0
+    separable: bool = False
+
+
+# The first exit is cheap, at most a quarter of the last exit's MACs: what a stream pays most of the time. What follows works at
+# a low resolution with many channels, where a MAC does most for accuracy.
+GREY = (Stage(12, 256), Stage(16, 64, exit_k=2), Stage(32, 64), Stage(48, 16, exit_k=3))
+COLOUR = (Stage(12, 256), Stage(24, 64, exit_k=4), Stage(48, 64), Stage(64, 16, exit_k=4))
+SOUND = (Stage(12, 256), Stage(16, 72, exit_k=3), Stage(32, 72), Stage(48, 24, exit_k=3))
+SIGNAL = (Stage(16, 40, 8), Stage(24, 16, 5, exit_k=2), Stage(48, 16, 5), Stage(64, 8, 5, exit_k=2))
+
 # Between their two lengths of side, 8 and 4, digits leave room for a convolution more before the first exit; its features
 # serve unseen classes better.
-DIGITS = (Conv(8, 3, 1, 1), Conv(16, 3, 2, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1))
+DIGITS = (Conv(8, 3, 1, 1), Conv(16, 3, 2, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1))
 
 
 def architecture(shape: Shape) -> Architecture:
-    """The backbone for samples of (h, w, c): three convolutions, an exit after the second and one after the third (DIGITS for
-    8x8 grey images).
+    """The backbone for samples of (h, w, c).
 
-    Each convolution takes the smallest stride that brings the output under its area; kernels are 3x3, or stride + 1 where the
-    stride would skip values, padded by half of it. A large grey image starts with 12 channels, all else
-    with 16. Raises ModelError for an empty shape or one too large.
+    Raises ModelError for an empty shape or one too large.
     """
     if shape == (8, 8, 1):
-        return Architecture(shape, DIGITS, (Exit(3, 2), Exit(4, 2)))
+        return Architecture(shape, DIGITS, (Exit(3, 2), Exit(5, 2)))
     if min(shape) < 1:
         raise ModelError(f"samples of shape {shape} are empty: every side must be 1 or more")
-    areas = IMAGE_AREAS if min(shape[:2]) >= 3 else SIGNAL_AREAS
-    first = _conv(shape, 12 if shape[2] == 1 and shape[0] * shape[1] > 256 else 16, areas[0])
-    layers, exits, out = [first], [], first.out_shape(shape)
-    for area in areas[1:]:
-        h, w, _ = _conv(out, 1, area).out_shape(out)
-        fitting = (k for k in range(1, min(h, w) + 1) if (h // k) * (w // k) * EXIT_CHANNELS <= EXIT_LATENTS)
-        pool_k = next(fitting, min(h, w))
-        channels = min(CHANNELS_MAX, EXIT_LATENTS // ((h // pool_k) * (w // pool_k)))
-        layers.append(_conv(out, channels, area))
-        exits.append(Exit(len(layers), pool_k))
-        out = layers[-1].out_shape(out)
+    h, w, c = shape
+    if min(h, w) == 1:
+        stages = SIGNAL
+    elif c >= 3:
+        stages = COLOUR
+    else:
+        stages = SOUND if h > 1.4 * w else GREY
+    return build(shape, stages)
+
+
+def build(shape: Shape, stages: tuple[Stage, ...]) -> Architecture:
+    """The rule for given stages. Raises ModelError."""
+    layers: list[Conv] = []
+    exits = []
+    out = shape
+    for stage in stages:
+        conv = _conv(out, stage)
+        if stage.separable:
+            layers.append(replace(conv, out_c=out[2], depthwise=True))
+            out = layers[-1].out_shape(out)
+            conv = Conv(stage.out_c, 1, 1, 0)
+        layers.append(conv)
+        out = conv.out_shape(out)
+        if stage.exit_k:
+            largest = math.isqrt(out[0] * out[1]) if min(out[:2]) == 1 else min(out[:2])
+            exits.append(Exit(len(layers), min(stage.exit_k, largest)))
     return Architecture(shape, tuple(layers), tuple(exits))
 
 
-def _conv(shape: Shape, out_c: int, area: int) -> Conv:
+def _conv(shape: Shape, stage: Stage) -> Conv:
+    h, w, _ = shape
     for stride in range(1, KERNEL_MAX):
-        kernel = max(3, stride + 1)
-        conv = Conv(out_c, kernel, stride, kernel // 2)
-        h, w, _ = conv.out_shape(shape)
-        if h * w <= area:
+        kernel = max(stage.kernel, stride + 1)
+        if min(h, w) == 1:
+            kernel = min(kernel, h * w)
+            conv = Conv(stage.out_c, 1 if h < w else kernel, stride, (kernel - 1) // 2, 1 if h >= w else kernel)
+        else:
+            conv = Conv(stage.out_c, kernel, stride, (kernel - 1) // 2)
+        h_out, w_out, _ = conv.out_shape(shape)
+        if h_out * w_out <= stage.area:
             return conv
-    raise ModelError(f"no stride up to {KERNEL_MAX - 1} brings {shape} under {area} positions: use smaller samples")
+    raise ModelError(f"no stride up to {KERNEL_MAX - 1} brings {shape} under {stage.area} positions: use smaller samples")

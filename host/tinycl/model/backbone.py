@@ -25,6 +25,8 @@ class ConvLayer:
     t = (sum(w[o] * x) + bias[o]) >> shift1;  y = clamp((t * mult[o] + (1 << (shift2 - 1))) >> shift2, 0, 127)
 
     w: int8 [out_c, k_h, k_w, in_c] in -127..127; bias, mult: int32 [out_c], mult in 0..2**15-1; shift2 in 1..30.
+    depthwise: output channel k sees input channel k alone; w is [in_c, k_h, k_w, 1].
+    A side of the kernel that is 1 is not padded: a conv1d along h is a kernel of (k, 1) on samples with w = 1.
     """
 
     w: np.ndarray
@@ -35,12 +37,19 @@ class ConvLayer:
     in_shape: Shape
     stride: int
     pad: int
+    depthwise: bool = False
+
+    @property
+    def pads(self) -> tuple[int, int]:
+        """Padding of h and of w."""
+        return pads(self.w.shape[1], self.w.shape[2], self.pad)
 
     @property
     def out_shape(self) -> Shape:
         h, w, _ = self.in_shape
         out_c, k_h, k_w, _ = self.w.shape
-        return (h + 2 * self.pad - k_h) // self.stride + 1, (w + 2 * self.pad - k_w) // self.stride + 1, out_c
+        pad_h, pad_w = self.pads
+        return (h + 2 * pad_h - k_h) // self.stride + 1, (w + 2 * pad_w - k_w) // self.stride + 1, out_c
 
     @property
     def macs(self) -> int:
@@ -53,12 +62,13 @@ class ConvLayer:
 
     def check(self, first: bool = False) -> None:
         """Raise ModelError unless the layer follows the rules above and can never overflow 32 bits."""
-        out_c, _, _, in_c = self.w.shape
+        out_c, _, _, seen_c = self.w.shape
         if self.w.dtype != np.int8 or self.bias.dtype != np.int32 or self.mult.dtype != np.int32:
             raise ModelError(f"layer of types {self.w.dtype}, {self.bias.dtype}, {self.mult.dtype}: use int8, int32, int32")
-        if in_c != self.in_shape[2] or self.bias.shape != (out_c,) or self.mult.shape != (out_c,):
+        fits = (seen_c == 1 and out_c == self.in_shape[2]) if self.depthwise else seen_c == self.in_shape[2]
+        if not fits or self.bias.shape != (out_c,) or self.mult.shape != (out_c,):
             raise ModelError(f"weights {self.w.shape} do not fit input {self.in_shape}, bias {self.bias.shape}: match them")
-        if min(self.out_shape) < 1 or self.stride < 1 or self.pad < 0:
+        if min(self.out_shape) < 1 or self.stride < 1 or not 0 <= self.pad < max(self.w.shape[1:3]):
             raise ModelError(f"output of shape {self.out_shape} from {self.in_shape}: use a smaller kernel or stride")
         if self.w.min() < -127 or self.mult.min() < 0 or self.mult.max() >= T_LIMIT:
             raise ModelError(
@@ -72,18 +82,30 @@ class ConvLayer:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """int8 [n, h, w, in_c] -> int8 [n, out_h, out_w, out_c]."""
-        out_c, k_h, k_w, in_c = self.w.shape
+        out_c, k_h, k_w, seen_c = self.w.shape
         out_h, out_w, _ = self.out_shape
-        terms = k_h * k_w * in_c
+        terms = k_h * k_w * seen_c
         # A float product of integers is exact while every partial sum stays below 2**24 (2**53), in whatever order BLAS adds.
         exact = np.float32 if terms * 127 * 128 < 1 << 24 else np.float64
-        padded = np.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0))).astype(exact)
-        columns = np.empty((len(x), out_h, out_w, k_h, k_w, in_c), dtype=exact)
+        pad_h, pad_w = self.pads
+        padded = np.pad(x, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))).astype(exact)
         down, right = out_h * self.stride, out_w * self.stride
-        for i in range(k_h):
-            for j in range(k_w):
-                columns[:, :, :, i, j] = padded[:, i : i + down : self.stride, j : j + right : self.stride][:, :out_h, :out_w]
-        acc = (columns.reshape(-1, terms) @ self.w.reshape(out_c, terms).T.astype(exact)).astype(np.int32)
+        shifted = (
+            padded[:, i : i + down : self.stride, j : j + right : self.stride][:, :out_h, :out_w]
+            for i in range(k_h)
+            for j in range(k_w)
+        )
+        weights = self.w.reshape(out_c, terms).astype(exact)
+        if self.depthwise:
+            real = np.zeros((len(x), out_h, out_w, out_c), dtype=exact)
+            for i, part in enumerate(shifted):
+                real += part * weights[:, i]
+        else:
+            columns = np.empty((len(x), out_h, out_w, k_h * k_w, seen_c), dtype=exact)
+            for i, part in enumerate(shifted):
+                columns[:, :, :, i] = part
+            real = columns.reshape(-1, terms) @ weights.T
+        acc = real.reshape(-1, out_c).astype(np.int32)
         t = (acc + self.bias) >> self.shift1
         y = (t * self.mult + np.int32(1 << (self.shift2 - 1))) >> self.shift2
         return y.clip(0, 127).astype(np.int8).reshape(len(x), out_h, out_w, out_c)
@@ -115,10 +137,24 @@ class PoolLayer:
 
 @dataclass(frozen=True)
 class Exit:
-    """A depth where a head can sit: its latent is the flattened (h, w, c) max pool of layer `layer_count - 1`'s output."""
+    """A depth where a head can sit: its latent is the flattened (h, w, c) max pool of layer `layer_count - 1`'s output.
+
+    pool_k: k x k with stride k; over k * k steps of a signal, that is, where h or w is 1.
+    """
 
     layer_count: int
     pool_k: int
+
+    def seen(self, shape: Shape) -> Shape:
+        """That output as the pool sees it. A signal is laid out in rows of k steps: k x k are then k * k steps in a row."""
+        h, w, c = shape
+        return shape if min(h, w) > 1 or self.pool_k < 1 else (h * w // self.pool_k, self.pool_k, c)
+
+    def pool(self, x: np.ndarray) -> np.ndarray:
+        """int8 [n, h, w, c] -> latents, int8 [n, values]."""
+        h, w, c = seen = self.seen(x.shape[1:])
+        x = x.reshape(len(x), -1, c)[:, : h * w].reshape(len(x), h, w, c)
+        return PoolLayer(self.pool_k, seen).forward(x).reshape(len(x), -1)
 
 
 @dataclass(frozen=True)
@@ -192,7 +228,7 @@ class IntegerBackbone:
         return out
 
     def _exit_pool(self, e: Exit) -> PoolLayer:
-        return PoolLayer(e.pool_k, self.layers[e.layer_count - 1].out_shape)
+        return PoolLayer(e.pool_k, e.seen(self.layers[e.layer_count - 1].out_shape))
 
     def _batches(self, count: int) -> Iterator[slice]:
         floats = 1 + max(layer.macs // layer.out_shape[2] for layer in self.layers)  # one sample's largest im2col matrix
@@ -206,8 +242,13 @@ class IntegerBackbone:
             for layer in self.layers[done : e.layer_count]:
                 x = layer.forward(x)
             done = e.layer_count
-            out[:, column : column + size] = self._exit_pool(e).forward(x).reshape(len(x), size)
+            out[:, column : column + size] = e.pool(x)
             column += size
+
+
+def pads(kernel_h: int, kernel_w: int, pad: int) -> tuple[int, int]:
+    """What `pad` comes to for h and w: a side of the kernel that is 1 is not padded, as in the board's kernels."""
+    return pad if kernel_h > 1 else 0, pad if kernel_w > 1 else 0
 
 
 def worst_accumulator(w: np.ndarray, bias: np.ndarray, first: bool) -> int:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .backbone import ConvLayer, IntegerBackbone, PoolLayer
+from .backbone import ConvLayer, Exit, IntegerBackbone, PoolLayer
 
 
 class DeployedBackbone:
@@ -32,11 +32,19 @@ class DeployedBackbone:
         latents = []
         for i, (layer, parameters) in enumerate(zip(self.backbone.layers, self.weights, strict=True), start=1):
             if isinstance(layer, ConvLayer) and parameters is not None:
-                x = functional.conv2d(x, *parameters, layer.stride, layer.pad).clamp(0, 127)
+                groups = len(layer.w) if layer.depthwise else 1
+                x = functional.conv2d(x, *parameters, layer.stride, layer.pads, groups=groups).clamp(0, 127)
                 x = x + (x.round() - x).detach()
             elif isinstance(layer, PoolLayer):
                 x = functional.max_pool2d(x, layer.k)
             for e in self.backbone.exits:
                 if e.layer_count == i:
-                    latents.append(functional.max_pool2d(x, e.pool_k).permute(0, 2, 3, 1).flatten(1))
+                    latents.append(pool_exit(x, e))
         return torch.cat(latents, 1)
+
+
+def pool_exit(x: Tensor, e: Exit) -> Tensor:
+    """An exit's latent: [n, c, h, w] -> [n, values] in the order (h, w, c)."""
+    if min(x.shape[2:]) == 1:  # a signal: over k * k steps
+        return functional.max_pool1d(x.flatten(2), e.pool_k**2).permute(0, 2, 1).flatten(1)
+    return functional.max_pool2d(x, e.pool_k).permute(0, 2, 3, 1).flatten(1)

@@ -128,9 +128,9 @@ def _layers(backbone: IntegerBackbone) -> tuple[np.ndarray, np.ndarray, np.ndarr
         row[b.IN_H : b.OUT_C + 1] = (*layer.in_shape, *layer.out_shape)
         if isinstance(layer, ConvLayer):
             out_c, k_h, k_w, _ = layer.w.shape
-            if k_h != k_w:
-                raise ModelError(f"a kernel of {k_h}x{k_w}, format {b.VERSION} has square ones only: use {k_w}x{k_w}")
-            row[b.OP], row[b.KERNEL], row[b.STRIDE], row[b.PAD] = b.CONV2D, k_w, layer.stride, layer.pad
+            row[b.OP] = b.DEPTHWISE2D if layer.depthwise else b.CONV2D
+            row[b.KERNEL], row[b.KERNEL_W] = k_h, 0 if k_w == k_h else k_w
+            row[b.STRIDE], row[b.PAD] = layer.stride, layer.pad
             row[b.SHIFT1], row[b.SHIFT2], row[b.W_AT], row[b.Q_AT] = layer.shift1, layer.shift2, w_at, q_at
             weights.append(layer.w.reshape(-1))
             quant.append(np.stack([layer.bias, layer.mult], 1).reshape(-1))

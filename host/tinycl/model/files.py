@@ -9,6 +9,7 @@ import numpy as np
 from tinycl.data import Dataset
 from tinycl.errors import ModelError
 from tinycl.model.backbone import ConvLayer, Exit, IntegerBackbone, PoolLayer, Shape
+from tinycl.shared.blob import CONV2D, DEPTHWISE2D, MAXPOOL2D
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ def save(path: Path, backbone: IntegerBackbone, base: list[int], data: Dataset, 
         "in_shape": np.array(backbone.in_shape, np.int64),
         "layers": np.array(
             [
-                (1, layer.stride, layer.pad, layer.shift1, layer.shift2)
+                (DEPTHWISE2D if layer.depthwise else CONV2D, layer.stride, layer.pad, layer.shift1, layer.shift2)
                 if isinstance(layer, ConvLayer)
-                else (2, layer.k, 0, 0, 0)
+                else (MAXPOOL2D, layer.k, 0, 0, 0)
                 for layer in backbone.layers
             ],
             np.int64,
@@ -70,9 +71,9 @@ def load(path: Path) -> Saved:
         shape: Shape = (h, w, c)
         layers: list[ConvLayer | PoolLayer] = []
         for i, (kind, a, pad, shift1, shift2) in enumerate(arrays["layers"].tolist()):
-            if kind == 1:
+            if kind in (CONV2D, DEPTHWISE2D):
                 weights = (arrays[f"w{i}"], arrays[f"bias{i}"], arrays[f"mult{i}"])
-                layers.append(ConvLayer(*weights, shift1, shift2, shape, a, pad))
+                layers.append(ConvLayer(*weights, shift1, shift2, shape, a, pad, kind == DEPTHWISE2D))
             else:
                 layers.append(PoolLayer(a, shape))
             shape = layers[-1].out_shape

@@ -33,6 +33,7 @@ def quantise(net: "FloatBackbone", full_scale: float) -> IntegerBackbone:
                     layer.stride,
                     layer.pad,
                     not layers,
+                    layer.depthwise,
                 )
             )
         else:
@@ -42,11 +43,19 @@ def quantise(net: "FloatBackbone", full_scale: float) -> IntegerBackbone:
 
 
 def integer_conv(
-    weight: np.ndarray, gain: np.ndarray, offset: np.ndarray, in_shape: Shape, stride: int, pad: int, first: bool
+    weight: np.ndarray,
+    gain: np.ndarray,
+    offset: np.ndarray,
+    in_shape: Shape,
+    stride: int,
+    pad: int,
+    first: bool,
+    depthwise: bool = False,
 ) -> ConvLayer:
     """The integer layer nearest to y = gain[o] * sum(weight[o] * x) + offset[o], x and y in int8 units.
 
-    weight: float [out_c, k_h, k_w, in_c]; gain, offset: float [out_c]. `first`: x may be negative. Raises ModelError.
+    weight: float [out_c, k_h, k_w, in_c], of a depthwise layer [in_c, k_h, k_w, 1]; gain, offset: float [out_c]. `first`: x
+    may be negative. Raises ModelError.
     """
     step = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), 1e-6) / 127
     sign = np.where(gain < 0, -1.0, 1.0)  # mult must not be negative, so the weights are
@@ -68,6 +77,6 @@ def integer_conv(
     if shift2 == 0:
         raise ModelError(f"a gain of {real.max():g} is beyond {T_LIMIT // 2}: train again with another seed")
     mult = np.rint(real * 2.0**shift2).astype(np.int32)
-    layer = ConvLayer(w, bias, mult, shift1, shift2, in_shape, stride, pad)
+    layer = ConvLayer(w, bias, mult, shift1, shift2, in_shape, stride, pad, depthwise)
     layer.check(first)
     return layer

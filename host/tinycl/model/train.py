@@ -11,17 +11,20 @@ from torch.nn import functional
 
 from ..errors import DataError
 from .architectures import Architecture, Conv, architecture
+from .augment import PRETEXTS, augment, pretext
 from .backbone import IntegerBackbone
+from .deployed import pool_exit
 from .quantise import quantise
 
 Progress = Callable[[int, int], None]
 
 FULL_SCALE = 6.0  # the normalised activation that int8 127 stands for: 6 standard deviations clip next to nothing
 BATCH = 128
-STEPS_MIN, STEPS_MAX, SAMPLES_PER_STEP = 600, 1500, 20  # a larger data set earns more steps, up to a minute of training
+STEPS_MIN, STEPS_MAX, SAMPLES_PER_STEP = 600, 2000, 8  # a larger data set earns more steps, up to a minute of training
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 1e-4
-ROTATE, STRETCH, SHIFT = 0.2, 0.15, 0.2  # augmentation: radians, share, share of half the image
+SMOOTHING = 0.05  # of labels
+PRETEXT_SHARE = {"image": 0.5, "motion": 0.5, "sound": 0.0}  # of a batch that is made classes of their own (augment.pretext)
 REPORT_EVERY = 10
 THREADS = 1  # fixed, because the order of sums depends on it; one, because a small network waits more than it gains on two
 
@@ -39,9 +42,8 @@ class FloatBackbone(nn.Module):
         channels = arch.in_shape[2]
         for layer in arch.layers:
             if isinstance(layer, Conv):
-                self.weights.append(
-                    nn.init.kaiming_uniform_(torch.empty(layer.out_c, channels, layer.kernel, layer.kernel), a=5**0.5)
-                )
+                shape = (layer.out_c, 1 if layer.depthwise else channels, *layer.kernels)
+                self.weights.append(nn.init.kaiming_uniform_(torch.empty(shape), a=5**0.5))
                 self.norms.append(nn.BatchNorm2d(layer.out_c))
                 channels = layer.out_c
 
@@ -52,13 +54,14 @@ class FloatBackbone(nn.Module):
             if isinstance(layer, Conv):
                 conv, norm = next(convs)
                 weight = round_through(conv, weight_scale(conv))
-                x = norm(functional.conv2d(x, weight, None, layer.stride, layer.pad))
+                groups = layer.out_c if layer.depthwise else 1
+                x = norm(functional.conv2d(x, weight, None, layer.stride, layer.pads, groups=groups))
                 x = round_through((x / FULL_SCALE).clamp(0, 1), 1 / 127)
             else:
                 x = functional.max_pool2d(x, layer.k)
             for e in self.arch.exits:
                 if e.layer_count == i:
-                    latents.append(functional.max_pool2d(x, e.pool_k).permute(0, 2, 3, 1).flatten(1))
+                    latents.append(pool_exit(x, e))
         return torch.cat(latents, 1)
 
     def folded(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -89,13 +92,15 @@ def train_backbone(
     seed: int = 0,
     steps: int | None = None,
     progress: Progress | None = None,
+    modality: str = "image",
 ) -> IntegerBackbone:
     """Train on base classes: x int8 [n, h, w, c] in 0..127, y int [n] (any labels). Returns the integer backbone.
 
-    `steps`: batches of 128, by default 600 to 1500 by the size of the data; `progress(done, total)` counts them.
+    `steps`: batches of 128, by default 600 to 2000 by the size of the data; `progress(done, total)` counts them.
+    `modality`: image, motion or sound, which says how samples are augmented.
     The same seed gives the same backbone. Raises DataError, ModelError.
     """
-    return quantise(train_float(x, y, arch, seed, steps, progress), FULL_SCALE)
+    return quantise(train_float(x, y, arch, seed, steps, progress, modality), FULL_SCALE)
 
 
 def train_float(
@@ -105,11 +110,12 @@ def train_float(
     seed: int = 0,
     steps: int | None = None,
     progress: Progress | None = None,
+    modality: str = "image",
 ) -> FloatBackbone:
     """As `train_backbone`, but returns the float twin, in evaluation mode.
 
-    The loss is the sum over exits of the cross-entropy of one linear head on the latents up to that exit; Adam with decoupled
-    weight decay, one cycle of the learning rate.
+    The loss is the sum over exits of the cross-entropy of one linear head on the latents up to that exit, with smoothed labels
+    (Szegedy et al., arXiv 1512.00567, section 7); Adam with decoupled weight decay, one cycle of the learning rate.
     """
     names, labels = np.unique(y, return_inverse=True)
     if x.dtype != np.int8 or x.ndim != 4 or len(x) != len(y) or len(names) < 2:
@@ -122,15 +128,17 @@ def train_float(
         pixels, targets = to_torch(x) / 127, torch.from_numpy(labels.astype(np.int64))
         net = FloatBackbone(arch)
         widths = np.cumsum(arch.latent_sizes).tolist()
-        heads = nn.ModuleList(nn.Linear(width, len(names)) for width in widths)
+        heads = nn.ModuleList(nn.Linear(width, PRETEXTS * len(names)) for width in widths)
         parameters = [*net.parameters(), *heads.parameters()]
         optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, max(2, steps))
         for step in range(steps):
             batch = torch.randint(len(pixels), (BATCH,))
-            latents = net(augment(pixels[batch]))
+            kind = torch.randint(PRETEXTS, (BATCH,)) * (torch.rand(BATCH) < PRETEXT_SHARE[modality])
+            latents = net(pretext(augment(pixels[batch], modality), kind, modality))
+            wanted = targets[batch] * PRETEXTS + kind
             logits = (head(latents[:, :width]) for head, width in zip(heads, widths, strict=True))
-            loss = torch.stack([functional.cross_entropy(z, targets[batch]) for z in logits]).sum()
+            loss = torch.stack([functional.cross_entropy(z, wanted, label_smoothing=SMOOTHING) for z in logits]).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -143,23 +151,6 @@ def train_float(
 def to_torch(x: np.ndarray) -> Tensor:
     """[n, h, w, c] of any number type -> float32 tensor [n, c, h, w]."""
     return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), dtype=np.float32))
-
-
-def augment(x: Tensor) -> Tensor:
-    """Each image of [n, c, h, w] turned, stretched and shifted a little at random; a signal of one or two rows only shifted."""
-    n, _, h, w = x.shape
-    rotate, stretch = (ROTATE, STRETCH) if min(h, w) > 2 else (0.0, 0.0)
-    angle, wide, high, shear, right, down = torch.rand(6, n) * 2 - 1
-    angle, shear = angle * rotate, shear * rotate
-    down = down * SHIFT if min(h, w) > 2 else down * 0
-    theta = torch.stack(
-        [
-            torch.stack([(1 + wide * stretch) * angle.cos(), shear - angle.sin(), right * SHIFT], 1),
-            torch.stack([angle.sin(), (1 + high * stretch) * angle.cos(), down], 1),
-        ],
-        1,
-    )
-    return functional.grid_sample(x, functional.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
 
 
 @contextmanager
