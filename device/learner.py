@@ -347,12 +347,13 @@ class Learner:
                 x, at = self.where(c, i)
                 best = self.kernels.forward(self.early_model, x, at, classes)
                 certainty = self.certainty(best)
-                if best != c and (len(surest) <= samples // EARLY_MISTAKES or certainty > surest[0]):
-                    if self._forward_stored(c, i, classes) == c:
-                        surest.append(certainty)
-                        surest.sort()
-                        if len(surest) > samples // EARLY_MISTAKES + 1:
-                            surest.pop(0)
+                if best == c or (len(surest) > samples // EARLY_MISTAKES and certainty <= surest[0]):
+                    continue
+                if self._forward_stored(c, i, classes) == c:
+                    surest.append(certainty)
+                    surest.sort()
+                    if len(surest) > samples // EARLY_MISTAKES + 1:
+                        surest.pop(0)
             yield None
         self.sure = surest[0] if len(surest) > samples // EARLY_MISTAKES else 0
 

@@ -17,8 +17,8 @@ class Settings:
     per_class: replay samples kept of each class; max_classes, max_samples: the most that the board makes room for;
     target: validation accuracy below which the model grows; epochs, patience: of one training; shift_first, shift_last:
     the learning rate goes from 2**(2 - shift_first) to 2**(2 - shift_last); holdout_every: every so many-th sample of a
-    class is validated on; refit_epochs: epochs on all samples once the rung is decided; early_epochs: epochs of the first exit's
-    own head, at which samples may leave once the model has grown beyond it (0: none does).
+    class is validated on; refit_epochs: epochs on all samples once the rung is decided; early_epochs: epochs of the first
+    exit's own head, at which samples may leave once the model has grown beyond it (0: none does).
     """
 
     per_class: int = 15
