@@ -1,6 +1,7 @@
 """The `tinycl` command. Each subcommand reads its options, calls one function, and prints; errors are one line each.
 
-data.py is about data sets, steps.py has what else needs no board but the demo's, boards.py what is done with boards."""
+data.py is about data sets, steps.py has what else needs no board but the demo's, boards.py what is done with boards, bench.py
+the experiments."""
 
 import sys
 from typing import Any
@@ -46,10 +47,12 @@ def main() -> None:
 
     A board: boards and sim show what there is, flash makes it one of this kit, enrol teaches it a class, predict and watch ask
     it, forget and rename change what it knows, pull and push carry that about, fleet teaches a whole room.
+
+    The paper's experiments: bench.
     """
 
 
-from tinycl.cli import boards, data, steps  # noqa: E402  # they need the group
+from tinycl.cli import bench, boards, data, steps  # noqa: E402  # they need the group
 
-for command in (data.data_group, *steps.COMMANDS, *boards.COMMANDS):
+for command in (data.data_group, *steps.COMMANDS, *boards.COMMANDS, bench.bench_group):
     main.add_command(command)
