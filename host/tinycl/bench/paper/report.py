@@ -35,7 +35,7 @@ figcaption { color: #555; font-size: 0.9rem }
 </style></head><body>
 <h1>The paper's experiments</h1>
 <p>Base classes: half of each data set's classes, dealt by the seed; the others are enrolled one by one, with at most
-{{ new_samples }} samples each. Mean ± standard deviation over {{ seeds }} seed{{ "s" if seeds > 1 else "" }}. All learners see the
+{{ new_samples }} samples each. Mean ± standard deviation over seeds ({{ seeds }}). All learners see the
 same int8 latents of the same backbone; the adaptive model and the fixed ones are the board's own code under MicroPython.</p>
 {% for title, head, rows in tables %}<h2>{{ title }}</h2>
 <table><thead><tr>{% for h in head %}<th>{{ h }}</th>{% endfor %}</tr></thead><tbody>
