@@ -39,3 +39,21 @@ def paper(names: str, data_dir: str | None, seeds: int, quick: bool, jobs: int, 
         click.echo(json.dumps(summary, indent=1))
     else:
         click.echo(f"{out / 'paper.json'} and {out / 'paper.html'}")
+
+
+@bench_group.command()
+@click.option("--data", "names", default="har,mnist", help="Data sets as a,b,c.")
+@click.option("--data-dir", help="Folder with a folder for each data set. [default: $TINYCL_DATA or ./data]")
+@click.option("--seeds", default=2, type=click.IntRange(1, 100), help="Runs of each data set.")
+@click.option("--compression/--no-compression", default=True, help="Also accuracy against bytes, for every distiller.")
+@click.option("--out", default="out/bench", type=click.Path(path_type=Path), help="Folder for the results.")
+@json_option
+def checks(names: str, data_dir: str | None, seeds: int, compression: bool, out: Path, as_json: bool) -> None:
+    """Does growth come when it should, under label noise, sensor noise and drift; and accuracy against compression.
+
+    Leaves checks.json and checks.png; stopped, it goes on where it was.
+    """
+    from tinycl.bench.paper import checks as module
+
+    found = module.run(out, tuple(names.split(",")), seeds, data_dir, lambda text: click.echo(text, err=True), compression)
+    click.echo(json.dumps(found, indent=1) if as_json else str(out / "checks.json"))

@@ -123,6 +123,10 @@ class Setting:
             found.append(pipeline.new_samples(self.data, c, min(count, have), self.seed))
         return found
 
+    def raw(self, index: np.ndarray) -> np.ndarray:
+        """Training samples by number, int8 [n, h, w, c]."""
+        return to_int8(self.data.x_train[index], self.data.low, self.data.high)
+
     def blob(
         self, synthetic: np.ndarray, target: float = 0.9, early_epochs: int = 0, ladder: Any = LADDER, progress: Update = silent
     ) -> bytes:
