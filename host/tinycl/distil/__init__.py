@@ -65,9 +65,11 @@ def samples_for(
 
 
 __all__ = [
+    "JOINT",
     "LABEL_ONE",
     "LEARN_LABELS",
     "METHODS",
+    "PER_CLASS",
     "SPACES",
     "Distilled",
     "Distiller",
