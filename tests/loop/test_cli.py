@@ -68,6 +68,10 @@ def test_the_steps_one_by_one(tmp_path: Path) -> None:
     assert status == 0 and "24" not in err, err
     assert "6 classes of 4 samples, 1,536 bytes" in out
     assert (tmp_path / "s.png").stat().st_size > 2_000
+    status, out, err = tinycl("distil", "--backbone", backbone, "--method", "random", "--bytes", "1600", "--out", synthetic)
+    assert status == 0 and "6 classes of 4 samples, 1,536 bytes" in out, err
+    line = refused("distil", "--backbone", backbone, "--bytes", "300")
+    assert "300 bytes for 6 classes, one input sample of each needs 384: give more" in line
     status, out, err = tinycl("export", "--backbone", backbone, "--synthetic", synthetic, "--out", blob)
     assert status == 0 and "plan up to rung 0" in out, err
     for step in ("distil", "export"):

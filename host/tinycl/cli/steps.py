@@ -69,13 +69,19 @@ def _load_backbone(path: Path, data: str, data_dir: Path | None) -> tuple[Any, A
 @click.option("--backbone", default="build/backbone.npz", type=click.Path(path_type=Path), help="What `train` left.")
 @click.option("--method", default="dm", help="dm, frepo, dc, kmeans, herding or random.")
 @click.option("--per-class", default=15, type=click.IntRange(1), help="Synthetic samples per base class.")
+@click.option("--bytes", "budget", type=click.IntRange(1), help="Instead of --per-class: as many as so many bytes hold.")
 @click.option("--out", default="build/synthetic.npz", type=click.Path(path_type=Path), help="Where the samples go.")
-def distil(data: str, data_dir: Path | None, seed: int, backbone: Path, method: str, per_class: int, out: Path) -> None:
+def distil(
+    data: str, data_dir: Path | None, seed: int, backbone: Path, method: str, per_class: int, budget: int | None, out: Path
+) -> None:
     """Distil the base classes into a few synthetic samples, with a picture of them."""
     from tinycl import pipeline, report
+    from tinycl.distil import samples_for
     from tinycl.progress import stage
 
     found, saved = _load_backbone(backbone, data, data_dir)
+    if budget:
+        per_class = samples_for(method, budget, len(saved.base), saved.backbone)
     with stage("distilling") as update:
         made = pipeline.make_synthetic(found, saved.base, saved.backbone, method, per_class, seed, update)
     out.parent.mkdir(parents=True, exist_ok=True)

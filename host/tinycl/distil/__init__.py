@@ -37,8 +37,7 @@ def distil_classes(
     and learned labels or None (Distilled). `progress(done, total)` runs over all classes. Raises DataError for an unknown
     method, space or exit, or a class with fewer than per_class samples.
     """
-    if method not in METHODS:
-        raise DataError(f"distillation method '{method}' is not one of the {len(METHODS)}: take {', '.join(METHODS)}")
+    _known(method)
     where = Space(backbone, space, exit_index)
     names, position = np.unique(y, return_inverse=True)
     real = where.take(x)
@@ -60,14 +59,22 @@ def samples_for(
     method: str, budget_bytes: int, classes: int, backbone: IntegerBackbone, space: str = "input", exit_index: int | None = None
 ) -> int:
     """per_class for distil_classes so that the samples of all classes, learned labels included, take at most budget_bytes.
-    DataError where that is less than one sample of each class."""
+    DataError where that is less than one sample of each class, or for an unknown method."""
+    _known(method)
     return Space(backbone, space, exit_index).per_class(budget_bytes, classes, classes if method in LEARN_LABELS else 0)
 
 
+def _known(method: str) -> None:
+    if method not in METHODS:
+        raise DataError(f"distillation method '{method}' is not one of the {len(METHODS)}: take {', '.join(METHODS)}")
+
+
 __all__ = [
+    "JOINT",
     "LABEL_ONE",
     "LEARN_LABELS",
     "METHODS",
+    "PER_CLASS",
     "SPACES",
     "Distilled",
     "Distiller",
