@@ -115,7 +115,8 @@ def _check_fit(blob: b.Blob, state: Any) -> None:
 
 def _emlearn_folder() -> Path:
     try:
-        import emlearn
+        with np.errstate():  # it makes NumPy raise on every underflow, for the whole process
+            import emlearn
     except ImportError as e:
         raise UserError(f"C needs 1 package that is missing ({e}): pip install 'tinycl[emlearn]'") from e
     return Path(emlearn.includedir)

@@ -27,7 +27,8 @@ class EmlearnTrees(Baseline):
     def __init__(self, inputs: int, budget_bytes: int, seed: int = 0, max_classes: int = 10) -> None:
         super().__init__(inputs, budget_bytes, seed, max_classes)
         try:
-            import emlearn  # noqa: F401
+            with np.errstate():  # it makes NumPy raise on every underflow, for the whole process
+                import emlearn  # noqa: F401
         except ImportError as e:
             raise BudgetError(f"the baseline emlearn needs 1 package more ({e}): pip install 'tinycl[emlearn]'") from e
         self.need(2 * max_classes * max(inputs + 1, NODE_BYTES))
