@@ -32,6 +32,8 @@ int main(void) {
 """
 STRICT = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unused-parameter")
 
+SURE = 100
+
 
 @pytest.fixture(scope="module")
 def compiler() -> str:
@@ -77,8 +79,9 @@ def test_c_predicts_what_the_board_predicts(compiler: str, tmp_path: Path, targe
     assert Learned(pulled).parsed.rung == rung
 
 
-def learned(blob: bytes, rung: int, inputs: int, units: int, classes: int, seed: int) -> Learned:
-    """A legal state with weights up to the limit, latents of no meaning."""
+def learned(blob: bytes, rung: int, inputs: int, units: int, classes: int, seed: int, early: int = 0) -> Learned:
+    """A legal state with weights up to the limit, latents of no meaning; early: inputs of the first exit's own head, with
+    weights small enough that its certainties differ."""
     import struct
     from binascii import crc32
 
@@ -86,8 +89,11 @@ def learned(blob: bytes, rung: int, inputs: int, units: int, classes: int, seed:
 
     g = np.random.default_rng(seed)
     w = g.integers(-fixed.W_MAX, fixed.W_MAX + 1, state.weight_count(classes, inputs, units)).astype("<i4")
+    if early:
+        w = np.concatenate([w, g.integers(-(1 << 17), 1 << 17, classes * (1 + early)).astype("<i4")])
     body = b"".join(state.class_entry(f"c{k}", 1, 0, k) for k in range(classes)) + w.tobytes() + bytes(classes * inputs)
-    head = struct.pack(state.HEAD_FORMAT, state.MAGIC, 2, rung, 7, Blob(blob).id, classes, inputs, units, 1, 0, len(body))
+    fields = rung, 7, Blob(blob).id, classes, inputs, units, 1, 0, len(body), early, SURE if early else state.NEVER_SURE
+    head = struct.pack(state.HEAD_FORMAT, state.MAGIC, state.VERSION, *fields)
     return Learned(head + body + struct.pack("<I", crc32(head + body)))
 
 
@@ -135,15 +141,18 @@ def test_weights_up_to_the_limit_at_every_rung(
 
 
 @pytest.mark.usefixtures("micropython")
-def test_a_deeper_exit_on_the_board(compiler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("early", [0, 16])
+def test_a_deeper_exit_on_the_board(compiler: str, tmp_path: Path, early: int) -> None:
     """A board that takes over a state of the highest rung, with weights of all sizes, says what the C says."""
     blob = tiny_blob()
-    model = learned(blob, 3, 40, 8, 3, seed=3)
+    model = learned(blob, 3, 40, 8, 3, 3, early)
     x = np.random.default_rng(6).integers(-128, 128, (60, 8, 8, 1)).astype(np.int8)
     with SimBoard() as board:
         board.client.send_blob(blob)
         board.client.push(model.data)
         classes, certainty = board.client.predict(x)
+        left = board.client.status()["left_early"]
+    assert 0 < left < len(x) if early else left == 0
     ccode.write(ccode.generate(model, blob), tmp_path)
     found = [(int(c), int(p)) for c, p, _ in run_c(compiler, tmp_path, x)]
     assert found == list(zip(classes.tolist(), np.rint(certainty * 255).astype(int).tolist(), strict=True))

@@ -45,7 +45,9 @@ def misses(rows: list[Target], found: dict[str, Any]) -> list[str]:
         if value is None:
             lines.append(f"{row.figure}: not measured, {row.value:g} is stated: run 'make bench'")
         elif abs(value - row.value) > row.tolerance:
-            lines.append(f"{row.figure}: {value:g}, stated is {row.value:g} within {row.tolerance:g}: look why, or state it anew")
+            lines.append(
+                f"{row.figure}: {value:g}, stated is {row.value:g} within {row.tolerance:g}: look why, or state it anew"
+            )
     return lines
 
 

@@ -20,6 +20,7 @@ from tinycl.errors import UserError
 from tinycl.learned import Learned
 from tinycl.shared import blob as b
 from tinycl.shared import fixed as f
+from tinycl.shared.state import NEVER_SURE
 
 HEADER_LIMIT = 1 << 24
 PER_LINE = 24
@@ -52,6 +53,9 @@ def generate(learned: Learned, blob_data: bytes, name: str = "model") -> CModel:
     quant = np.frombuffer(blob.view("QUAN"), "<i4")[:quant_ints]
     last, hidden = learned.weights
     heads = _dense(f"{name}_last", last) + (_dense(f"{name}_hidden", hidden) if state.units else "")
+    early = learned.early_weights if state.sure < NEVER_SURE else None
+    if early is not None:
+        heads += _dense(f"{name}_early", early)
     n, units, classes = state.inputs, state.units, len(state.classes)
     parts = [
         f"// What a board has learned, as C99: {classes} classes, rung {state.rung}, commit {state.sequence} of blob "
@@ -72,10 +76,10 @@ def generate(learned: Learned, blob_data: bytes, name: str = "model") -> CModel:
         _table(f"int8_t {name}_weights[]", weights),
         _table(f"int32_t {name}_quant[]", quant),
         _table(f"uint16_t {name}_exp2[]", np.array(f.EXP2)),
-        _predict(name, n, units, classes, leave + 1, activation),
+        _predict(name, n, units, classes, leave + 1, activation, 0 if early is None else state.early_inputs, state.sure),
         f"\n#endif // TINYCL_{name.upper()}_H\n",
     ]
-    head_bytes = 8 * (last.size + hidden.size)
+    head_bytes = 8 * (last.size + hidden.size + (0 if early is None else early.size))
     tables = 4 * (layers.size + exits.size + quant.size) + weights.size + 2 * len(f.EXP2)
     ram = 2 * activation + n + 4 * (n + units + classes + 2 * max(units, classes))
     return CModel(name, "\n".join(parts), learned.names, tables + head_bytes, head_bytes, ram)
@@ -136,7 +140,7 @@ def _dense(name: str, rows: np.ndarray) -> str:
     return "\n".join(part["code"] for part in c_generate_layer_data(*layer, prefix=name, include_constants=False))
 
 
-def _predict(name: str, n: int, units: int, classes: int, exits: int, activation: int) -> str:
+def _predict(name: str, n: int, units: int, classes: int, exits: int, activation: int, early_inputs: int, sure: int) -> str:
     def dense(layer: str, inputs: int, outputs: int) -> str:
         data = f"{name}_{layer}_layer_0_weights, {name}_{layer}_layer_0_biases"
         return f"    eml_net_forward(in, {inputs}, {data}, EmlNetActivationIdentity, halves, {2 * outputs});\n"
@@ -147,20 +151,38 @@ def _predict(name: str, n: int, units: int, classes: int, exits: int, activation
         if units
         else ""
     )
+    answer = f"""\
+    best = 0;
+    for (int32_t k = 0; k < {classes}; k++) {{
+        z[k] = tcl_joined(halves + 2 * k);
+        if (z[k] > z[best]) best = k;
+    }}
+    sure = tcl_certainty(z, {classes}, best, {name}_exp2);
+"""
+    tables = f"{name}_weights, {name}_quant, a, b, latents"
+    first = ""
+    if early_inputs:  # the first exit's own head, which speaks for the whole model where it is sure
+        first = f"""\
+    tcl_latents(sample, {name}_layers, {name}_exits, 0, 1, {tables});
+    for (int32_t j = 0; j < {early_inputs}; j++) in[j] = latents[j];
+{dense("early", early_inputs, classes)}{answer}\
+    if (sure > {sure}) {{
+        if (certainty) *certainty = sure;
+        return best;
+    }}
+"""
     return f"""
 static int32_t {name}_predict(const int8_t *sample, uint8_t *certainty) {{
     static int8_t a[{activation}], b[{activation}], latents[{n}];
     static float in[{n + units}], halves[{2 * max(units, classes)}];
     static int32_t z[{classes}];
-    int32_t best = 0;
-    tcl_latents(sample, {name}_layers, {name}_exits, {exits}, {name}_weights, {name}_quant, a, b, latents);
+    int32_t best;
+    uint8_t sure;
+{first}\
+    tcl_latents(sample, {name}_layers, {name}_exits, {1 if early_inputs else 0}, {exits}, {tables});
     for (int32_t j = 0; j < {n}; j++) in[j] = latents[j];
-{hidden}{dense("last", n + units, classes)}\
-    for (int32_t k = 0; k < {classes}; k++) {{
-        z[k] = tcl_joined(halves + 2 * k);
-        if (z[k] > z[best]) best = k;
-    }}
-    if (certainty) *certainty = tcl_certainty(z, {classes}, best, {name}_exp2);
+{hidden}{dense("last", n + units, classes)}{answer}\
+    if (certainty) *certainty = sure;
     return best;
 }}
 """

@@ -56,12 +56,14 @@ static void tcl_maxpool(const int8_t *x, int32_t h, int32_t w, int32_t c, int32_
     }
 }
 
-// The latents of `exits` exits, each (layers up to here, pool, inputs that it adds), of one sample into out.
-static void tcl_latents(const int8_t *sample, const int32_t layers[][16], const int32_t exits[][3], int32_t count,
+// The latents of the exits from `first` to before `count`, each (layers up to here, pool, inputs that it adds), of one sample:
+// out has room for those of all. With first > 0 it goes on where the last call, for this sample, left.
+static void tcl_latents(const int8_t *sample, const int32_t layers[][16], const int32_t exits[][3], int32_t first, int32_t count,
                         const int8_t *weights, const int32_t *quant, int8_t *a, int8_t *b, int8_t *out) {
-    const int8_t *x = sample;
-    int32_t layer = 0;
-    for (int32_t e = 0; e < count; e++) {
+    int32_t layer = first ? exits[first - 1][0] : 0;
+    const int8_t *x = !layer ? sample : (layer - 1) & 1 ? b : a;
+    for (int32_t e = 0; e < first; e++) out += exits[e][2];
+    for (int32_t e = first; e < count; e++) {
         const int32_t *d = layers[exits[e][0] - 1];
         for (; layer < exits[e][0]; layer++) {
             const int32_t *l = layers[layer];
