@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tinycl import data
 from tinycl.errors import DataError, ModelError
+from tinycl.model.architectures import EXIT_LATENTS
 from tinycl.model import ConvLayer, Exit, IntegerBackbone, PoolLayer, architecture
 from tinycl.model.backbone import LATENTS_LIMIT, T_LIMIT
 from tinycl.model.deployed import DeployedBackbone
@@ -192,9 +193,14 @@ def test_a_shape_beyond_the_rule_is_refused():
             architecture(shape)
 
 
-def test_mnist_budget():
-    backbone = random_backbone((28, 28, 1))
-    assert backbone.latent_sizes == (144, 128) and backbone.macs(1) < 180_000
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 64, 3), (49, 20, 1), (49, 32, 1), (62, 40, 1), (128, 1, 6)]
+)
+def test_the_first_exit_costs_a_quarter_of_the_last(shape):
+    backbone = random_backbone(shape)
+    first, last = backbone.macs(0), backbone.macs(len(backbone.exits) - 1)
+    assert first <= 0.25 * last and last <= 1_400_000
+    assert max(backbone.latent_sizes) <= EXIT_LATENTS
 
 
 def test_what_breaks_a_rule_is_refused_with_numbers():
