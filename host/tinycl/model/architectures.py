@@ -95,7 +95,7 @@ class Stage:
     separable: bool = False
 
 
-# The first exit is cheap, at most a quarter of the last exit's MACs: what a stream pays most of the time. Where two convolutions
+# The first exit is cheap, at most a quarter of the last exit's MACs: what a stream pays most of the time. Where two layers
 # see too little of a sample, as of sound and colour images, it is deep and depthwise separable. What follows works at a low
 # resolution with many channels and full kernels, where a MAC does most for accuracy.
 GREY = (Stage(12, 256), Stage(16, 64, exit_k=2), Stage(32, 64), Stage(48, 16, exit_k=3))
@@ -125,6 +125,7 @@ def architecture(shape: Shape, modality: str = "image") -> Architecture:
     if min(shape) < 1:
         raise ModelError(f"samples of shape {shape} are empty: every side must be 1 or more")
     h, w, c = shape
+    stages: tuple[Stage, ...]
     if min(h, w) == 1:
         stages = SIGNAL
     elif modality == "sound":
