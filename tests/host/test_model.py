@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tinycl import data
 from tinycl.errors import DataError, ModelError
 from tinycl.model import ConvLayer, Exit, IntegerBackbone, PoolLayer, architecture
+from tinycl.model.architectures import EXIT_LATENTS
 from tinycl.model.backbone import LATENTS_LIMIT, T_LIMIT
 from tinycl.model.deployed import DeployedBackbone
 from tinycl.model.quantise import integer_conv, quantise
@@ -141,8 +142,8 @@ def test_forward_does_not_depend_on_the_batch():
     assert backbone.forward(x[:0]).shape == (0, sum(backbone.latent_sizes))
 
 
-def random_backbone(shape, seed=0):
-    rng, arch = np.random.RandomState(seed), architecture(shape)
+def random_backbone(shape, seed=0, modality="image"):
+    rng, arch = np.random.RandomState(seed), architecture(shape, modality)
     layers = []
     for conv in arch.layers:
         weight = rng.randn(conv.out_c, *conv.kernels, 1 if conv.depthwise else shape[2])
@@ -179,9 +180,11 @@ def test_integer_conv_is_within_one_unit_of_the_float_layer(seed, spread):
         *((49, 20, 1), (49, 32, 1), (62, 40, 1), (128, 1, 6), (1, 128, 6), (1, 561, 1), (2, 9, 1), (1, 3, 2), (1, 1, 1)),
     ],
 )
-def test_every_shape_gets_a_backbone_within_budget(shape):
-    backbone = random_backbone(shape)  # IntegerBackbone checks its budgets when it is made
-    assert backbone.latent_sizes == architecture(shape).latent_sizes
+@pytest.mark.parametrize("modality", ["image", "sound"])
+def test_every_shape_gets_a_backbone_within_budget(shape, modality):
+    backbone = random_backbone(shape, modality=modality)  # IntegerBackbone checks its budgets when it is made
+    assert backbone.latent_sizes == architecture(shape, modality).latent_sizes
+    assert backbone.weights_bytes <= 64 * 1024 and backbone.activation_bytes <= 32 * 1024
     assert backbone.features(1) == sum(backbone.latent_sizes) <= LATENTS_LIMIT
     assert backbone.macs(0) < backbone.macs(1) < 2_000_000
 
@@ -192,9 +195,19 @@ def test_a_shape_beyond_the_rule_is_refused():
             architecture(shape)
 
 
-def test_mnist_budget():
-    backbone = random_backbone((28, 28, 1))
-    assert backbone.latent_sizes == (144, 128) and backbone.macs(1) < 180_000
+@pytest.mark.parametrize(
+    ("shape", "modality"),
+    [
+        *((shape, "image") for shape in ((8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 64, 3))),
+        *((shape, "sound") for shape in ((49, 20, 1), (49, 32, 1), (62, 40, 1))),
+        ((128, 1, 6), "motion"),
+    ],
+)
+def test_the_first_exit_costs_a_quarter_of_the_last(shape, modality):
+    backbone = random_backbone(shape, modality=modality)
+    first, last = backbone.macs(0), backbone.macs(len(backbone.exits) - 1)
+    assert first <= 0.25 * last and last <= 1_400_000
+    assert max(backbone.latent_sizes) <= EXIT_LATENTS
 
 
 def test_what_breaks_a_rule_is_refused_with_numbers():

@@ -1,6 +1,7 @@
 """Makes good small blobs (tiny.tcb; tiny-format1.tcb, the same as format 1 left it; signal.tcb), and blobs/, hostile ones that
-each break one rule of shared/BLOB.md; their names say which, and blobs.json what the refusal of each says. Also the builder of
-small blobs for other tests. Everything follows from a fixed seed. Depends on tinycl.shared, and on tinycl.bench.fuzz for checksums made right again.
+each break one rule of shared/BLOB.md; their names say which, and blobs.json what the refusal of each says. Also the builder
+of small blobs for other tests. Everything follows from a fixed seed. Depends on tinycl.shared, and on tinycl.bench.fuzz for
+checksums made right again.
 
 usage: python tests/vectors/make_blobs.py
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import ModelError
 from .backbone import Exit, Shape, pads
 
-EXIT_LATENTS = 150  # at most, per exit: two exits stay below the head's limit
+EXIT_LATENTS = 150  # at most, per exit, where pooling can do it: two exits stay below the head's limit
 KERNEL_MAX = 16  # of the blob format
 
 
@@ -76,15 +76,15 @@ class Architecture:
     @property
     def latent_sizes(self) -> tuple[int, ...]:
         """Values that each exit adds."""
-        pooled = (Pool(e.pool_k).out_shape(e.seen(self.out_shapes[e.layer_count - 1])) for e in self.exits)
-        return tuple(h * w * c for h, w, c in pooled)
+        return tuple(_values(e, self.out_shapes[e.layer_count - 1]) for e in self.exits)
 
 
 @dataclass(frozen=True)
 class Stage:
     """A convolution of the rule: with the smallest stride that leaves at most `area` positions (h * w).
 
-    kernel: at least that; exit_k: 0, or the pool of an exit behind it, which is made smaller where the output is.
+    kernel: at least that; exit_k: 0, or the pool of an exit behind it, made smaller where the output is, and larger where the
+    latents would pass EXIT_LATENTS.
     separable: a depthwise convolution, then a pointwise one (MobileNet, arXiv 1704.04861).
     """
 
@@ -95,11 +95,18 @@ class Stage:
     separable: bool = False
 
 
-# The first exit is cheap, at most a quarter of the last exit's MACs: what a stream pays most of the time. What follows works at
-# a low resolution with many channels, where a MAC does most for accuracy.
+# The first exit is cheap, at most a quarter of the last exit's MACs: what a stream pays most of the time. Where two layers
+# see too little of a sample, as of sound and colour images, it is deep and depthwise separable. What follows works at a low
+# resolution with many channels and full kernels, where a MAC does most for accuracy.
 GREY = (Stage(12, 256), Stage(16, 64, exit_k=2), Stage(32, 64), Stage(48, 16, exit_k=3))
-COLOUR = (Stage(12, 256), Stage(24, 64, exit_k=4), Stage(48, 64), Stage(64, 16, exit_k=4))
-SOUND = (Stage(12, 256), Stage(16, 72, exit_k=3), Stage(32, 72), Stage(48, 24, exit_k=3))
+COLOUR = (
+    *(Stage(16, 256), Stage(24, 64, separable=True), Stage(32, 64, exit_k=4, separable=True)),
+    *(Stage(40, 64), Stage(64, 16, exit_k=4)),
+)
+SOUND = (
+    *(Stage(12, 400), Stage(20, 104, separable=True), Stage(24, 104, exit_k=4, separable=True)),
+    *(Stage(48, 28), Stage(48, 28, exit_k=3)),
+)
 SIGNAL = (Stage(16, 40, 8), Stage(24, 16, 5, exit_k=2), Stage(48, 16, 5), Stage(64, 8, 5, exit_k=2))
 
 # Between their two lengths of side, 8 and 4, digits leave room for a convolution more before the first exit; its features
@@ -107,22 +114,24 @@ SIGNAL = (Stage(16, 40, 8), Stage(24, 16, 5, exit_k=2), Stage(48, 16, 5), Stage(
 DIGITS = (Conv(8, 3, 1, 1), Conv(16, 3, 2, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1), Conv(32, 3, 1, 1))
 
 
-def architecture(shape: Shape) -> Architecture:
-    """The backbone for samples of (h, w, c).
+def architecture(shape: Shape, modality: str = "image") -> Architecture:
+    """The backbone for samples of (h, w, c): conv1d for signals (h or w is 1, whatever the modality), 2-D for all else.
 
-    Raises ModelError for an empty shape or one too large.
+    Kernels are 3x3, or as large as the stride where that would skip values; a signal's are longer. Raises ModelError for an
+    empty shape or one too large.
     """
     if shape == (8, 8, 1):
         return Architecture(shape, DIGITS, (Exit(3, 2), Exit(5, 2)))
     if min(shape) < 1:
         raise ModelError(f"samples of shape {shape} are empty: every side must be 1 or more")
     h, w, c = shape
+    stages: tuple[Stage, ...]
     if min(h, w) == 1:
         stages = SIGNAL
-    elif c >= 3:
-        stages = COLOUR
+    elif modality == "sound":
+        stages = SOUND
     else:
-        stages = SOUND if h > 1.4 * w else GREY
+        stages = COLOUR if c >= 3 else GREY
     return build(shape, stages)
 
 
@@ -141,14 +150,22 @@ def build(shape: Shape, stages: tuple[Stage, ...]) -> Architecture:
         out = conv.out_shape(out)
         if stage.exit_k:
             largest = math.isqrt(out[0] * out[1]) if min(out[:2]) == 1 else min(out[:2])
-            exits.append(Exit(len(layers), min(stage.exit_k, largest)))
+            k = min(stage.exit_k, largest)
+            while k < largest and _values(Exit(len(layers), k), out) > EXIT_LATENTS:
+                k += 1
+            exits.append(Exit(len(layers), k))
     return Architecture(shape, tuple(layers), tuple(exits))
+
+
+def _values(e: Exit, shape: Shape) -> int:
+    h, w, c = Pool(e.pool_k).out_shape(e.seen(shape))
+    return h * w * c
 
 
 def _conv(shape: Shape, stage: Stage) -> Conv:
     h, w, _ = shape
     for stride in range(1, KERNEL_MAX):
-        kernel = max(stage.kernel, stride + 1)
+        kernel = max(stage.kernel, stride)  # none that the stride would skip
         if min(h, w) == 1:
             kernel = min(kernel, h * w)
             conv = Conv(stage.out_c, 1 if h < w else kernel, stride, (kernel - 1) // 2, 1 if h >= w else kernel)

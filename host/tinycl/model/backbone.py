@@ -90,14 +90,14 @@ class ConvLayer:
         pad_h, pad_w = self.pads
         padded = np.pad(x, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))).astype(exact)
         down, right = out_h * self.stride, out_w * self.stride
-        shifted = (
+        shifted: Iterator[np.ndarray] = (
             padded[:, i : i + down : self.stride, j : j + right : self.stride][:, :out_h, :out_w]
             for i in range(k_h)
             for j in range(k_w)
         )
-        weights = self.w.reshape(out_c, terms).astype(exact)
+        weights: np.ndarray = self.w.reshape(out_c, terms).astype(exact)
         if self.depthwise:
-            real = np.zeros((len(x), out_h, out_w, out_c), dtype=exact)
+            real: np.ndarray = np.zeros((len(x), out_h, out_w, out_c), dtype=exact)
             for i, part in enumerate(shifted):
                 real += part * weights[:, i]
         else:

@@ -1,4 +1,4 @@
-# Latents of a whole data set, computed once per backbone and kept on disk, found again by content: the experiments ask for the same
+# Latents of a whole data set, computed once per backbone and kept on disk, found again by content: experiments ask for the same
 # ones over and over. Memory stays small whatever the data: a part is read and worked on at a time. Depends on NumPy.
 
 import hashlib
@@ -63,13 +63,13 @@ def key(backbone: IntegerBackbone, x: np.ndarray, convert: Convert | None = None
             digest.update(repr((layer.in_shape, layer.w.shape, layer.stride, layer.pad, layer.depthwise)).encode())
             digest.update(repr((layer.shift1, layer.shift2)).encode())
             for values in (layer.w, layer.bias, layer.mult):
-                digest.update(np.ascontiguousarray(values))
+                digest.update(np.ascontiguousarray(values).data)
         else:
             digest.update(repr((layer.in_shape, layer.k)).encode())
     digest.update(repr([(e.layer_count, e.pool_k) for e in backbone.exits]).encode())
     digest.update(repr(len(x)).encode())
     for part in _parts(x):
-        digest.update(np.ascontiguousarray(_samples(x[part], convert)))
+        digest.update(np.ascontiguousarray(_samples(x[part], convert)).data)
     return digest.hexdigest()
 
 

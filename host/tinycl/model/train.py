@@ -24,7 +24,8 @@ STEPS_MIN, STEPS_MAX, SAMPLES_PER_STEP = 600, 2000, 8  # a larger data set earns
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 1e-4
 SMOOTHING = 0.05  # of labels
-PRETEXT_SHARE = {"image": 0.5, "motion": 0.5, "sound": 0.0}  # of a batch that is made classes of their own (augment.pretext)
+# Of a batch, what is made classes of their own (augment.pretext). Each as its figures were measured.
+PRETEXT_SHARE = {"image": 0.5, "colour": 0.3, "motion": 0.5, "sound": 0.0}
 REPORT_EVERY = 10
 THREADS = 1  # fixed, because the order of sums depends on it; one, because a small network waits more than it gains on two
 
@@ -122,8 +123,9 @@ def train_float(
         raise DataError(
             f"{x.dtype} {x.shape} with {len(names)} classes: training needs int8 [n, h, w, c] and 2 or more classes"
         )
-    arch = arch or architecture(x.shape[1:])
+    arch = arch or architecture(x.shape[1:], modality)
     steps = steps or int(np.clip(len(x) // SAMPLES_PER_STEP, STEPS_MIN, STEPS_MAX))
+    share = PRETEXT_SHARE["colour" if modality == "image" and x.shape[3] >= 3 else modality]
     with deterministic(seed):
         pixels, targets = to_torch(x) / 127, torch.from_numpy(labels.astype(np.int64))
         net = FloatBackbone(arch)
@@ -134,7 +136,7 @@ def train_float(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, max(2, steps))
         for step in range(steps):
             batch = torch.randint(len(pixels), (BATCH,))
-            kind = torch.randint(PRETEXTS, (BATCH,)) * (torch.rand(BATCH) < PRETEXT_SHARE[modality])
+            kind = torch.randint(PRETEXTS, (BATCH,)) * (torch.rand(BATCH) < share)
             latents = net(pretext(augment(pixels[batch], modality), kind, modality))
             wanted = targets[batch] * PRETEXTS + kind
             logits = (head(latents[:, :width]) for head, width in zip(heads, widths, strict=True))
