@@ -26,14 +26,14 @@ def readings(*most: int) -> list[dict[str, int]]:
     return [{"cycles": 100 * k, "in_use": 50_000, "most_in_use": value} for k, value in enumerate(most)]
 
 
-@pytest.mark.parametrize(("last", "status"), [(61_024, 0), (61_025, 1), (40_000, 0)])
+@pytest.mark.parametrize(("last", "status"), [(60_000 + life.PLAY_BYTES, 0), (60_001 + life.PLAY_BYTES, 1), (40_000, 0)])
 def test_memory_that_grows_fails_the_long_life(tmp_path: Path, monkeypatch, capsys, last: int, status: int) -> None:
     """Status 1 from the first byte over what is allowed; the figures are there all the same."""
     monkeypatch.setattr(life, "live", lambda cycles: readings(60_000, last, 59_000))
     monkeypatch.setattr(sys, "argv", ["life", "--out", str(tmp_path / "figures.json")])
     assert life.main() == status
     assert json.loads((tmp_path / "figures.json").read_text())["life_highest_in_use_bytes"] == max(60_000, last)
-    assert ("grew by 1,025 bytes" in capsys.readouterr().out) == bool(status)
+    assert (f"grew by {life.PLAY_BYTES + 1:,} bytes" in capsys.readouterr().out) == bool(status)
 
 
 @pytest.mark.parametrize("bad", ["", "cut", "kill"])

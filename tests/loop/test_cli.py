@@ -215,7 +215,7 @@ def test_ctrl_c_in_the_middle_of_an_enrolment(tmp_path: Path) -> None:
             if not part:
                 break
             seen += part
-            if not stopped and re.search(rb"enrolling 'different'.* [1-9]\d?/", seen):
+            if not stopped and b"enrolling 'different'" in seen:
                 stopped = True
                 process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
