@@ -40,7 +40,10 @@ def enrol(learner, recompute):
         learner.begin_early()
         for k in range(blob.early_epochs):
             yield from one_epoch(learner, "early", k, blob.shift_last, total)
+        passes, early_passes = learner.forwards, learner.early_forwards
         yield from learner.set_sure()
+        total["macs"] += (learner.forwards - passes) * learner.head_macs()
+        total["macs"] += (learner.early_forwards - early_passes) * learner.early_macs()[1] // 2
     yield {
         "t": "trained",
         "val": share(val),
@@ -75,7 +78,9 @@ def fit(learner, total):
     for k in range(blob.epochs):
         shift = blob.shift_first + (blob.shift_last - blob.shift_first) * k // blob.epochs
         steps, loss = yield from one_epoch(learner, "fit", k, shift, total)
+        passes = learner.forwards
         val, val_loss = learner.validate()
+        total["macs"] += (learner.forwards - passes) * learner.head_macs()
         yield {
             "t": "epoch",
             "phase": "fit",

@@ -19,7 +19,7 @@ from shared.state import NEVER_SURE
 
 ACCURACY_ONE = 1 << 16
 MARGIN = 1 << 18  # a new hidden unit stands this far (0.5) on the bright side of its ReLU for one sample of the memory
-EARLY_MISTAKES = 100  # of so many samples that leave at the first exit, one may be a mistake that the whole model avoids
+EARLY_MISTAKES = 100  # of so many samples in memory, one may leave at the first exit with a mistake that the whole model avoids
 SPREAD = 4  # a new weight of U: a signed 16-bit random number << 4, that is uniform within +-0.5
 
 
@@ -84,6 +84,8 @@ class Learner:
             0,
         )
         self.sure = NEVER_SURE  # a certainty above it is enough to leave
+        self.forwards = 0  # forward passes of the head on stored samples, of the whole model
+        self.early_forwards = 0  # and of the first exit's own: what they cost is told with a training's MACs
         self.asked = 0  # predictions since the start,
         self.left_early = 0  # and how many of them left at the first exit
         self.order = array("i", bytes(8 * blob.max_classes))  # of one round of training, as kernels/chain.py's `deal` has it
@@ -125,9 +127,12 @@ class Learner:
 
     def macs(self):
         """(inference, training step on a latent): multiply-accumulates at this rung with the classes so far."""
-        last = self.classes * (1 + self.n + self.h)
-        forward = last + self.h * (1 + self.n)
+        forward = self.head_macs()
         return self.blob.exits[self.exit * b.EXIT_INTS + 3] + forward, 2 * forward + self.classes * self.h
+
+    def head_macs(self):
+        """Multiply-accumulates of the head alone."""
+        return self.classes * (1 + self.n + self.h) + self.h * (1 + self.n)
 
     def early_macs(self):
         """The same of the first exit's own head; zeros where there is none."""
@@ -153,6 +158,7 @@ class Learner:
     def clear_weights(self):
         self.kernels.clear(self.head)
         self.kernels.clear(self.hidden)
+        self.sure = NEVER_SURE
         if self.early_inputs:
             self.kernels.clear(self.early)
 
@@ -269,6 +275,7 @@ class Learner:
         return self.stage, i * self.inputs
 
     def _forward_stored(self, c, i, classes):
+        self.forwards += 1
         return self.forward(*self.where(c, i), classes)
 
     def epoch(self, shift, all_samples=False, early=False):
@@ -337,25 +344,25 @@ class Learner:
 
     def set_sure(self):
         """A generator: finds, on all samples of the memory, above which certainty the first exit's own head may speak for the
-        whole model: of those that would leave, one in EARLY_MISTAKES at most may be wrong where the whole model is right."""
+        whole model: one in EARLY_MISTAKES of them, at most, may leave with a mistake where the whole model is right."""
         classes = self.classes
-        samples = 0
-        surest = []  # the largest certainties of mistakes, rising: a handful
+        allowed = sum([self.count(c) for c in range(classes)]) // EARLY_MISTAKES
+        surest = []  # the largest certainties of mistakes, rising: one more than are allowed
         for c in range(classes):
             for i in range(self.count(c)):
-                samples += 1
                 x, at = self.where(c, i)
                 best = self.kernels.forward(self.early_model, x, at, classes)
                 certainty = self.certainty(best)
-                if best == c or (len(surest) > samples // EARLY_MISTAKES and certainty <= surest[0]):
+                self.early_forwards += 1
+                if best == c or (len(surest) > allowed and certainty <= surest[0]):
                     continue
                 if self._forward_stored(c, i, classes) == c:
                     surest.append(certainty)
                     surest.sort()
-                    if len(surest) > samples // EARLY_MISTAKES + 1:
+                    if len(surest) > allowed + 1:
                         surest.pop(0)
             yield None
-        self.sure = surest[0] if len(surest) > samples // EARLY_MISTAKES else 0
+        self.sure = surest[0] if len(surest) > allowed else 0
 
     def _product(self, row, c, i):
         """The pre-activation that a row of U without bias gives for a stored sample, in plain integers."""

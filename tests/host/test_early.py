@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from blobs import tiny_blob, tiny_samples
 from enrolment import Enrolment, quiet
-from learner import EARLY_MISTAKES, NEVER_SURE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from learner import EARLY_MISTAKES, NEVER_SURE, Learner
 
 from tinycl.learn import kernels as reference
 
@@ -66,6 +68,47 @@ def test_it_is_as_sure_as_the_memory_allows(noise: int) -> None:
     assert learner.sure == 0 or mistakes(rows, learner.sure - 1) > allowed
 
 
+class Memory:
+    """A learner as `set_sure` sees it: samples of one class, of which the first exit gets some wrong, with given certainties."""
+
+    def __init__(self, certainties: list[int], wrong: set[int]):
+        self.certainties, self.wrong = certainties, wrong
+        self.classes, self.forwards, self.early_forwards, self.early_model = 1, 0, 0, None
+        self.kernels = self
+        self.sure = NEVER_SURE
+
+    def count(self, c: int) -> int:
+        return len(self.certainties)
+
+    def where(self, c: int, i: int) -> tuple[None, int]:
+        return None, i
+
+    def forward(self, model: None, x: None, at: int, classes: int) -> int:
+        self.at = at
+        return int(at in self.wrong)
+
+    def certainty(self, c: int) -> int:
+        return self.certainties[self.at]
+
+    def _forward_stored(self, c: int, i: int, classes: int) -> int:
+        return c
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, 255), st.booleans()), min_size=1, max_size=450))
+def test_as_many_mistakes_as_are_allowed_and_no_more(samples: list[tuple[int, bool]]) -> None:
+    """Whatever the order in which they come."""
+    memory = Memory([certainty for certainty, _ in samples], {i for i, (_, wrong) in enumerate(samples) if wrong})
+    quiet(Learner.set_sure(memory))
+    allowed = len(samples) // EARLY_MISTAKES
+
+    def leave(sure: int) -> int:
+        return sum(wrong and certainty > sure for certainty, wrong in samples)
+
+    assert leave(memory.sure) <= allowed
+    assert memory.sure == 0 or leave(memory.sure - 1) > allowed
+
+
 def test_a_prediction_is_the_first_exits_where_it_is_sure() -> None:
     learner = force(grown())
     learner.sure = 120  # whatever the memory said: so that some leave and some do not
@@ -116,6 +159,10 @@ def test_starting_over_ends_it() -> None:
     learner = force(made)
     learner.load_base()
     assert not learner.has_early and learner.sure == NEVER_SURE and learner.early_macs() == (0, 0)
+    learner.set_rung(learner.top)  # as where a ladder begins beyond the first exit
+    learner.sure = 0
+    learner.clear_weights()
+    assert learner.has_early and learner.sure == NEVER_SURE
 
 
 def test_without_it_nothing_is_planned_or_kept() -> None:
@@ -127,10 +174,24 @@ def test_without_it_nothing_is_planned_or_kept() -> None:
 
 
 def test_what_it_costs_is_counted() -> None:
-    made = Enrolment(tiny_blob(target_permille=1001, early_epochs=2, patience=1), reference)
+    """Training steps, and the passes that validate and that find the certainty, each at what its head costs."""
+    made = Enrolment(tiny_blob(target_permille=1001, early_epochs=3, patience=1), reference)
+    learner = made.learner
+    counted = {"steps": 0, "early": 0, "passes": 0}
+
+    def train(order: Any, n: int, shift: int, classes: int, early: bool = False) -> Any:
+        counted["early" if early else "steps"] += n * (learner.early_macs() if early else learner.macs())[1]
+        return Learner.train(learner, order, n, shift, classes, early)
+
+    def stored(c: int, i: int, classes: int) -> int:
+        counted["passes"] += learner.head_macs()
+        return Learner._forward_stored(learner, c, i, classes)
+
+    learner.train, learner._forward_stored = train, stored
     made.stage([sample.tobytes() for sample in tiny_samples(10, 16, 0, 200)])
-    events = list(made.enrol("new"))
-    done = events[-1]
-    early = [event for event in events if event.get("phase") == "early"]
-    assert len(early) == (2 if made.learner.exit else 0)
-    assert done["sure"] == made.learner.sure and done["early_macs"] == made.learner.early_macs()[0]
+    done = list(made.enrol("new"))[-1]
+    assert learner.exit, "it did not grow: this shows nothing"
+    assert counted["early"] > 0 and learner.early_forwards == 3 * 6 + 16
+    early_passes = learner.early_forwards * learner.classes * (1 + learner.early_inputs)
+    assert done["train_macs"] == sum(counted.values()) + early_passes
+    assert done["sure"] == learner.sure and done["early_macs"] == learner.early_macs()[0]

@@ -210,6 +210,12 @@ def test_the_first_exit_costs_a_quarter_of_the_last(shape, modality):
     assert max(backbone.latent_sizes) <= EXIT_LATENTS
 
 
+def test_mnist_budget():
+    """What an RP2040 has to compute for a prediction, at the first exit and at the last."""
+    backbone = random_backbone((28, 28, 1))
+    assert backbone.macs(0) <= 110_000 and backbone.macs(1) <= 560_000
+
+
 def test_what_breaks_a_rule_is_refused_with_numbers():
     good = random_backbone((8, 8, 1))
     first, *rest = good.layers

@@ -49,6 +49,8 @@ def generate(learned: Learned, blob_data: bytes, name: str = "model") -> CModel:
     weight_bytes, quant_ints, activation = blob.needs(leave)
     exits = np.array(blob.exits).reshape(-1, b.EXIT_INTS)[: leave + 1, :3]
     layers = np.array(blob.layers).reshape(-1, b.LAYER_INTS)[: exits[-1, 0]]
+    views = [b.exit_view(*layers[end - 1, b.OUT_H : b.OUT_W + 1].tolist(), k) for end, k, _ in exits.tolist()]
+    exits = np.concatenate([exits, np.array(views)], 1)
     weights = np.frombuffer(blob.view("WGHT"), np.int8)[:weight_bytes]
     quant = np.frombuffer(blob.view("QUAN"), "<i4")[:quant_ints]
     last, hidden = learned.weights
@@ -72,7 +74,7 @@ def generate(learned: Learned, blob_data: bytes, name: str = "model") -> CModel:
         heads,
         f"static const char *const {name}_classes[] = {{ {', '.join(map(_text, learned.names))} }};",
         _table(f"int32_t {name}_layers[][16]", layers),
-        _table(f"int32_t {name}_exits[][3]", exits),
+        _table(f"int32_t {name}_exits[][5]", exits),
         _table(f"int8_t {name}_weights[]", weights),
         _table(f"int32_t {name}_quant[]", quant),
         _table(f"uint16_t {name}_exp2[]", np.array(f.EXP2)),

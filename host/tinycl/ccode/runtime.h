@@ -56,9 +56,10 @@ static void tcl_maxpool(const int8_t *x, int32_t h, int32_t w, int32_t c, int32_
     }
 }
 
-// The latents of the exits from `first` to before `count`, each (layers up to here, pool, inputs that it adds), of one sample:
+// The latents of the exits from `first` to before `count`, each (layers up to here, pool, inputs that it adds, h and w as the pool
+// sees the output), of one sample:
 // out has room for those of all. With first > 0 it goes on where the last call, for this sample, left.
-static void tcl_latents(const int8_t *sample, const int32_t layers[][16], const int32_t exits[][3], int32_t first, int32_t count,
+static void tcl_latents(const int8_t *sample, const int32_t layers[][16], const int32_t exits[][5], int32_t first, int32_t count,
                         const int8_t *weights, const int32_t *quant, int8_t *a, int8_t *b, int8_t *out) {
     int32_t layer = first ? exits[first - 1][0] : 0;
     const int8_t *x = !layer ? sample : (layer - 1) & 1 ? b : a;
@@ -75,7 +76,7 @@ static void tcl_latents(const int8_t *sample, const int32_t layers[][16], const 
             }
             x = y;
         }
-        tcl_maxpool(x, d[TCL_OUT_H], d[TCL_OUT_W], d[TCL_OUT_C], exits[e][1], exits[e][1], out);
+        tcl_maxpool(x, exits[e][3], exits[e][4], d[TCL_OUT_C], exits[e][1], exits[e][1], out);
         out += exits[e][2];
     }
 }

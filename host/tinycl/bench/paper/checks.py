@@ -10,10 +10,12 @@ import numpy as np
 
 from tinycl.bench.paper import stream
 from tinycl.bench.paper.cell import METHOD
+from tinycl.bench.paper.main import key
 from tinycl.bench.paper.setting import Setting
+from tinycl.data import to_int8
 from tinycl.distil import METHODS
 from tinycl.errors import DataError
-from tinycl.learn.heads import accuracy, train_head
+from tinycl.learn.heads import accuracy, ridge_head, train_head
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 NEEDLESS = 0.005  # a step is needless where the small model was at most so much worse,
@@ -72,8 +74,24 @@ def one_group(setting: Setting, new: Samples) -> Samples:
 def near_copy(setting: Setting, new: Samples) -> Samples:
     """The first class to come is half a base class: each sample the mean of one of its own and one of that class's."""
     old = setting.raw(np.flatnonzero(setting.data.y_train == setting.base[0])[: len(new[0])])
-    half = (new[0][: len(old)].astype(np.int16) + old[: len(new[0])]) // 2
-    return [half.astype(np.int8), *new[1:]]
+    return [mean_of(new[0], old), *new[1:]]
+
+
+def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Sample by sample, as many as both have."""
+    n = min(len(a), len(b))
+    return ((a[:n].astype(np.int16) + b[:n]) // 2).astype(np.int8)
+
+
+def test_of(setting: Setting, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """(latents, class numbers) to score on: clean samples, but a near copy is one in the test, too."""
+    latents, y = (np.asarray(part) for part in setting.test)
+    if condition != "near copy of an old class":
+        return latents, y
+    data, count = setting.data, len(setting.base)
+    parts = [to_int8(data.x_test[data.y_test == c], data.low, data.high) for c in (setting.rest[0], setting.base[0])]
+    made = setting.backbone.forward(mean_of(*parts))
+    return np.concatenate([latents[y != count], made]), np.concatenate([y[y != count], np.full(len(made), count)])
 
 
 CONDITIONS: dict[str, Callable[[Setting, Samples], Samples]] = {
@@ -87,11 +105,10 @@ CONDITIONS: dict[str, Callable[[Setting, Samples], Samples]] = {
 
 
 def growth(setting: Setting, condition: str) -> dict[str, Any]:
-    """Adaptive, fixed small and fixed large over the same changed stream: which growth was needless, which was missed. All are
-    scored on clean test samples (but those of a near copy, which is its own class)."""
+    """Adaptive, fixed small and fixed large over the same changed stream: which growth was needless, which was missed."""
     new = CONDITIONS[condition](setting, setting.new())
     synthetic = setting.synthetic(METHOD, setting.per_class())
-    latents, y = setting.test
+    latents, y = test_of(setting, condition)
     streams = {}
     for name, target, mode in (("adaptive", 0.9, "adaptive"), ("small", 0.0, "adaptive"), ("large", 0.0, "large")):
         streams[name] = stream.run(setting.blob(synthetic, target), new, latents, y, setting.macs, mode)
@@ -108,7 +125,7 @@ def growth(setting: Setting, condition: str) -> dict[str, Any]:
         "needless": sum(
             a and small[k].accuracy >= adaptive[k].accuracy - NEEDLESS for k, a in zip(steps, accepted, strict=True)
         ),
-        "missed": sum(adaptive[k].rung == 0 and large[k].accuracy > adaptive[k].accuracy + MISSED for k in steps),
+        "missed": sum(adaptive[k].rung < large[k].rung and large[k].accuracy > adaptive[k].accuracy + MISSED for k in steps),
         "final": {name: steps_[-1].accuracy for name, steps_ in streams.items()},
         "training_share": sum(s.macs_training for s in adaptive) / sum(s.macs_training + s.macs_inference for s in adaptive),
     }
@@ -118,22 +135,27 @@ def compression(setting: Setting, methods: Iterable[str] = METHODS, shares: Iter
     """Accuracy on the base classes of a linear head on the deepest exit that saw distilled samples only, by share of bytes."""
     test_x, test_y = setting.test
     known = test_y < len(setting.base)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for share in shares:
         try:
             count = setting.per_class(share, most=300)
         except DataError:
             continue
+        if rows and rows[-1]["per_class"] == count:
+            break  # as many as the smallest class has, or 300: a larger share says the same
         for method in methods:
-            x = setting.synthetic(method, count).reshape(-1, *setting.data.sample_shape)
-            labels = np.repeat(np.arange(len(setting.base)), count)
-            head = train_head(setting.backbone.forward(x), labels, len(setting.base), epochs=100, seed=setting.seed)
+            made = setting.distilled(method, count)
+            latents = setting.backbone.forward(made.samples)
+            if made.labels is None:
+                head = train_head(latents, made.y, len(setting.base), epochs=100, seed=setting.seed)
+            else:
+                head = ridge_head(latents, made.labels)
             found = accuracy(head, np.asarray(test_x[known]), test_y[known])
             rows.append(
                 {
                     "data": setting.name,
                     "seed": setting.seed,
-                    "share": share,
+                    "share": count * len(setting.order) * setting.sample_bytes / setting.train_bytes,
                     "per_class": count,
                     "method": method,
                     "accuracy": found,
@@ -146,7 +168,16 @@ def run(out: Path, names: Iterable[str], seeds: int, data_dir: str | None, tell:
     """Both experiments; writes out/checks.json after each part, and goes on from there."""
     file = out / "checks.json"
     out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"growth": [], "compression": []}
+    code = key(Setting("", 0), False)
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if found.get("code") != code:  # made by other code: begun anew
+        found = {"code": code, "growth": [], "compression": []}
+
+    def keep() -> None:
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(found, indent=1) + "\n")
+        part.replace(file)
+
     for name in names:
         for seed in range(seeds):
             setting = Setting(name, seed, data_dir)
@@ -156,11 +187,11 @@ def run(out: Path, names: Iterable[str], seeds: int, data_dir: str | None, tell:
                 if condition == "one person or session" and setting.data.groups_train is None:
                     continue
                 found["growth"].append(growth(setting, condition))
-                file.write_text(json.dumps(found, indent=1) + "\n")
+                keep()
                 tell(f"{name}, seed {seed}, {condition}: {found['growth'][-1]['grown']} steps grown")
             if compress and not any((c["data"], c["seed"]) == (name, seed) for c in found["compression"]):
                 found["compression"] += compression(setting)
-                file.write_text(json.dumps(found, indent=1) + "\n")
+                keep()
                 tell(f"{name}, seed {seed}: compression")
     picture(found, out / "checks.png")
     return found
@@ -173,7 +204,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    names = sorted({row["data"] for part in found.values() for row in part})
+    names = sorted({row["data"] for part in ("growth", "compression") for row in found[part]})
     figure, axes = plt.subplots(2, len(names), figsize=(5 * len(names), 7), layout="constrained", squeeze=False)
     for k, name in enumerate(names):
         rows = [row for row in found["compression"] if row["data"] == name]
@@ -186,9 +217,9 @@ def picture(found: dict[str, Any], path: Path) -> None:
         rows = [row for row in found["growth"] if row["data"] == name]
         conditions = [c for c in CONDITIONS if any(row["condition"] == c for row in rows)]
         steps = {c: sum(row["steps"] for row in rows if row["condition"] == c) for c in conditions}
-        for j, key in enumerate(("tried", "grown", "needless", "missed")):
-            shares = [100 * sum(r[key] for r in rows if r["condition"] == c) / steps[c] for c in conditions]
-            axes[1][k].barh(np.arange(len(conditions)) + 0.2 * j, shares, 0.18, label=key)
+        for j, what in enumerate(("tried", "grown", "needless", "missed")):
+            shares = [100 * sum(r[what] for r in rows if r["condition"] == c) / steps[c] for c in conditions]
+            axes[1][k].barh(np.arange(len(conditions)) + 0.2 * j, shares, 0.18, label=what)
         axes[1][k].set_yticks(np.arange(len(conditions)) + 0.3, conditions)
         axes[1][k].invert_yaxis()
         axes[1][k].set(xlabel="share of enrolments, %", xlim=(0, 100))

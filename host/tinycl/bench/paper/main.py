@@ -10,19 +10,24 @@ from typing import Any
 import joblib
 import numpy as np
 
+from tinycl import learned, pipeline
 from tinycl.bench.paper import cell, report
 from tinycl.bench.paper.setting import DATA, Setting
 from tinycl.board.base import runtime
+from tinycl.data import SETS
+from tinycl.data.files import folder_of
 from tinycl.errors import UserError
 
 QUICK_DISTILLERS = ("dm", "random")
-MAC_RATIO, ACCURACY_LOSS, KEPT = 0.43, 0.01, 0.01  # what must be reached on each data set
 Tell = Callable[[str], None]
 
 
 def key(setting: Setting, quick: bool) -> str:
-    """Name of a cell's file: another one where the code or the data's size changes."""
-    code = hashlib.sha256()
+    """Name of a cell's file: another one where the code or the data's files change."""
+    code = hashlib.sha256(Path(pipeline.__file__).read_bytes() + Path(learned.__file__).read_bytes())
+    folder = folder_of(setting.name, setting.data_dir)
+    for path in sorted(folder.rglob("*")) if setting.name in SETS and SETS[setting.name].INFO.get and folder.is_dir() else ():
+        code.update(repr((str(path.relative_to(folder)), path.stat().st_size)).encode())
     here = Path(__file__).parent
     own = [here, *(here.parents[1] / name for name in ("data", "distil", "learn", "model"))]
     for path in sorted(path for folder in own for path in folder.rglob("*.py")):
@@ -115,6 +120,9 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "stand_in": first["stand_in_for"],
         "per_class": first["per_class"],
         "mac_ratio": spread(c["mac_ratio"] for c in cells),
+        "mac_ratio_small": spread(c["mac_ratio_small"] for c in cells),
+        "base_accuracy": {v: spread(c["variants"][v]["accuracy"][0] for c in cells) for v in first["variants"]},
+        "slda_diagonal": first["baselines"].get("SLDA", {}).get("diagonal", False),
         "mac_ratio_early": spread(c["mac_ratio_early"] for c in cells),
         "accuracy_loss": spread(c["accuracy_loss"] for c in cells),
         "accuracy_loss_early": spread(c["accuracy_loss_early"] for c in cells),

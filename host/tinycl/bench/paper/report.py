@@ -58,7 +58,7 @@ def tables(summary: dict[str, Any]) -> Iterator[tuple[str, list[str], list[list[
     names = {name: name + (f" (stands in for {s['stand_in']})" if s["stand_in"] else "") for name, s in summary.items()}
     yield (
         "Adaptive against fixed large",
-        ["data", "MACs", "accuracy lost", "MACs, early exits", "lost, early exits", "bytes kept", "growth tried / kept"],
+        ["data", "MACs", "lost", "early exits: MACs", "lost", "fixed small: MACs", "samples kept", "growth tried / kept"],
         [
             [
                 names[name],
@@ -66,6 +66,7 @@ def tables(summary: dict[str, Any]) -> Iterator[tuple[str, list[str], list[list[
                 show(s["accuracy_loss"]),
                 show(s["mac_ratio_early"]),
                 show(s["accuracy_loss_early"]),
+                show(s["mac_ratio_small"]),
                 show(s["bytes_ratio"]),
                 f"{s['growth_tried']['mean']:.1f} / {s['growth_accepted']['mean']:.1f}",
             ]
@@ -75,7 +76,7 @@ def tables(summary: dict[str, Any]) -> Iterator[tuple[str, list[str], list[list[
     variants = list(next(iter(summary.values()))["variants"])
     yield (
         "Accuracy after the last class",
-        ["data", *variants, "trained on everything", "forgetting"],
+        ["data", *variants, "trained at once", "forgetting"],
         [
             [
                 names[name],
@@ -86,15 +87,21 @@ def tables(summary: dict[str, Any]) -> Iterator[tuple[str, list[str], list[list[
             for name, s in summary.items()
         ],
     )
+    yield (
+        "Accuracy on the base classes, before the first new one",
+        ["data", *variants],
+        [[names[name], *(show(s["base_accuracy"][v]) for v in variants)] for name, s in summary.items()],
+    )
     methods = sorted({m for s in summary.values() for m in s["baselines"]})
     yield (
         "Baselines on the same latents with the same bytes",
-        ["data", "adaptive", *methods, "best", "adaptive less the best"],
+        ["data", "adaptive", *methods, "SLDA keeps", "best", "adaptive less the best"],
         [
             [
                 names[name],
                 show(s["final_accuracy"]),
                 *(show(s["baselines"][m]) if m in s["baselines"] else "needs more bytes" for m in methods),
+                "the diagonal" if s["slda_diagonal"] else "the covariance",
                 s["best_baseline"],
                 show(s["delta_to_best_baseline"]),
             ]

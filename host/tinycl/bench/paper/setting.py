@@ -2,22 +2,21 @@
 each made once and found again. Depends on PyTorch."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tinycl import pipeline
 from tinycl.data import Dataset, load, to_int8
-from tinycl.distil import distil_classes
+from tinycl.distil import Distilled, distil_classes
 from tinycl.errors import DataError
-from tinycl.learn.heads import accuracy, train_head
+from tinycl.learn.heads import accuracy, to_fixed, train_head
 from tinycl.model import files, latents
 from tinycl.model.backbone import IntegerBackbone
-from tinycl.model.export import LADDER, Settings
-from tinycl.progress import Update
+from tinycl.model.export import LADDER, Settings, export
 
 DATA = ("mnist", "cifar10", "grocery_store", "har", "speech_commands")  # grocery_store stands in for CORe50
 CLIP_BYTES = 32_000  # of the published one-second clips, of which samples are made; a value of motion is published as 16 bits
@@ -33,13 +32,11 @@ def silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """name, data_dir: as `data.load` takes them; seed: deals the classes, and of everything random; samples: training samples
-    of a class that are used at most (all of them: 0)."""
+    """name, data_dir: as `data.load` takes them; seed: deals the classes, and of everything random."""
 
     name: str
     seed: int
     data_dir: str | None = None
-    samples: int = 0
 
     @cached_property
     def data(self) -> Dataset:
@@ -80,15 +77,19 @@ class Setting:
     @cached_property
     def backbone(self) -> IntegerBackbone:
         """Trained on the base classes; kept in build/cache by what it depends on."""
-        code = hashlib.sha256()
+        code = hashlib.sha256(Path(pipeline.__file__).read_bytes())
         for path in sorted(Path(files.__file__).parent.glob("*.py")):
             code.update(path.read_bytes())
-        code.update(repr((self.name, self.base, self.seed, len(self.data.y_train), self.data.low, self.data.high)).encode())
+        shape = self.data.sample_shape
+        code.update(repr((self.name, self.base, self.seed, shape, self.data.low, self.data.high)).encode())
+        code.update(self.data.y_train.tobytes())
         path = latents.CACHE / f"backbone-{code.hexdigest()[:24]}.npz"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             made = pipeline.make_backbone(self.data, self.base, self.seed, silent)
-            files.save(path, made, self.base, self.data, self.seed)
+            part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+            files.save(part, made, self.base, self.data, self.seed)
+            part.replace(path)
         return files.load(path).backbone
 
     @property
@@ -109,26 +110,48 @@ class Setting:
     def _latents(self, x: np.ndarray) -> np.ndarray:
         return latents.latents(self.backbone, x, lambda part: to_int8(part, self.data.low, self.data.high))
 
+    @cached_property
+    def base_samples(self) -> tuple[np.ndarray, np.ndarray]:
+        return pipeline.base_samples(self.data, self.base)
+
+    @cached_property
+    def _distilled(self) -> dict[tuple[str, int], Distilled]:
+        return {}
+
+    def distilled(self, method: str, per_class: int) -> Distilled:
+        """Distilled base samples, class after class in the order of the stream; each made once."""
+        if (method, per_class) not in self._distilled:
+            x, y = self.base_samples
+            self._distilled[method, per_class] = distil_classes(method, x, y, per_class, self.backbone, self.seed)
+        return self._distilled[method, per_class]
+
     def synthetic(self, method: str, per_class: int) -> np.ndarray:
-        """Distilled base samples, int8 [base, per class, h, w, c]."""
-        x, y = pipeline.base_samples(self.data, self.base)
-        made = distil_classes(method, x, y, per_class, self.backbone, self.seed).samples
-        return made.reshape(len(self.base), per_class, *self.data.sample_shape)
+        """The same as int8 [base, per class, h, w, c]."""
+        return self.distilled(method, per_class).samples.reshape(len(self.base), per_class, *self.data.sample_shape)
+
+    def new_index(self, label: int, count: int = NEW_SAMPLES) -> np.ndarray:
+        """Which training samples a class is taught with: `count`, or as many as there are."""
+        own = np.flatnonzero(self.data.y_train == label)
+        return np.random.default_rng([self.seed, label, 5]).permutation(own)[:count]
 
     def new(self, count: int = NEW_SAMPLES) -> list[np.ndarray]:
-        """Samples of each class to come, int8 [n, h, w, c]: `count`, or as many as there are."""
-        found = []
-        for c in self.rest:
-            have = int((self.data.y_train == c).sum())
-            found.append(pipeline.new_samples(self.data, c, min(count, have), self.seed))
-        return found
+        """The samples of each class to come, int8 [n, h, w, c]."""
+        return [self.raw(self.new_index(c, count)) for c in self.rest]
+
+    @cached_property
+    def base_head(self) -> np.ndarray:
+        """What every variant starts from: a linear head on the first exit that saw all base samples, int32."""
+        x, y = self.train
+        mine = np.flatnonzero(y < len(self.base))
+        first = np.ascontiguousarray(np.asarray(x)[mine, : self.backbone.features(0)])
+        return to_fixed(train_head(first, y[mine], len(self.base), seed=1))
 
     def raw(self, index: np.ndarray) -> np.ndarray:
         """Training samples by number, int8 [n, h, w, c]."""
         return to_int8(self.data.x_train[index], self.data.low, self.data.high)
 
     def blob(
-        self, synthetic: np.ndarray, target: float = 0.9, early_epochs: int = 0, ladder: Any = LADDER, progress: Update = silent
+        self, synthetic: np.ndarray, target: float = 0.9, early_epochs: int = 0, ladder: tuple[tuple[int, int], ...] = LADDER
     ) -> bytes:
         settings = Settings(
             per_class=synthetic.shape[1],
@@ -137,10 +160,12 @@ class Setting:
             target=target,
             early_epochs=early_epochs,
         )
-        return pipeline.make_blob(self.data, self.base, self.backbone, synthetic, settings, ladder, progress)
+        names = [self.data.classes[c] for c in self.base]
+        data = self.data
+        return export(self.backbone, self.base_head, synthetic, names, data.name, data.low, data.high, settings, ladder)
 
     def joint(self) -> float:
-        """Accuracy of the large head in float32, trained on everything at once."""
+        """Accuracy of the large head in float32, trained at once on up to JOINT_SAMPLES samples of all classes."""
         x, y = self.train
         if len(x) > JOINT_SAMPLES:
             some = np.random.default_rng([self.seed, 7]).permutation(len(x))[:JOINT_SAMPLES]
