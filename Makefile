@@ -8,7 +8,7 @@ ARCHS ?=
 # Each recipe uses all processors by itself, and two of them would fetch MicroPython's source at the same time.
 .NOTPARALLEL:
 
-.PHONY: demo test lint flash micropython-source firmware natmod emulator qemu bench bench-link bench-rp2040 bench-fuzz clean
+.PHONY: demo test lint flash micropython-source firmware natmod emulator qemu bench bench-link bench-rp2040 bench-fuzz bench-paper clean
 
 demo: .venv/done
 	$(BIN)/tinycl demo
@@ -51,15 +51,15 @@ qemu: .venv/rp2040
 emulator: .venv/rp2040
 	$(BIN)/python -m tinycl.board.emulator --install
 
-# The figures of the README, each left in out/bench/. MNIST needs its four files: make bench MNIST=FOLDER
+# The figures of the README and of docs/reproduction.md, each left in out/bench/: make bench DATA=FOLDER of the data sets
 bench: .venv/done
 	$(BIN)/tinycl demo --seeds 5 --out out/bench/digits
 	$(BIN)/tinycl demo --data pairs --out out/bench/pairs
 	$(BIN)/tinycl demo --data pairs --target 0 --out out/bench/pairs-without-growth
-	@if [ -n "$(MNIST)" ]; then $(BIN)/tinycl demo --data mnist --data-dir "$(MNIST)" --out out/bench/mnist; \
-		else echo "MNIST left out: name the folder of its files, make bench MNIST=FOLDER"; fi
+	@if [ -n "$(DATA)" ]; then $(BIN)/tinycl demo --data mnist --data-dir "$(DATA)" --out out/bench/mnist; fi
 	$(MAKE) bench-rp2040
 	$(MAKE) bench-link
+	$(MAKE) bench-paper $(if $(DATA),DATA="$(DATA)")
 	$(MAKE) bench-fuzz
 
 # The line: uploads to sim and to the chip, a UART, predictions, sessions with faults (make bench-link SESSIONS=100000), a fleet.
@@ -74,6 +74,12 @@ bench-rp2040: firmware emulator
 	$(BIN)/python -m tinycl.bench.chip
 	$(BIN)/python -m tinycl.bench.power
 	$(BIN)/python -m tinycl.bench.life
+
+# The paper's experiments, from a folder with a folder for each data set: make bench-paper DATA=FOLDER [SEEDS=5]
+bench-paper: .venv/done
+	@if [ -n "$(DATA)" ]; then $(BIN)/tinycl bench paper --data-dir "$(DATA)" --seeds $(or $(SEEDS),5) \
+		&& $(BIN)/tinycl bench checks --data-dir "$(DATA)" && $(BIN)/python -m tinycl.bench.targets; \
+		else echo "The paper's data left out: name its folder, make bench DATA=FOLDER ('tinycl data list' says what goes there)"; fi
 
 # The parsers of both sides under a coverage-guided fuzzer, so many seconds each: make bench-fuzz FUZZ_S=600
 bench-fuzz: .venv/bench

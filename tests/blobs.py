@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tinycl.model import IntegerBackbone, architecture
+from tinycl.model.quantise import integer_conv
 from tinycl.shared import blob as b
 from tinycl.shared.plan import add_plan
 
@@ -90,3 +92,16 @@ def tiny_sections(rungs: tuple[tuple[int, int], ...] = RUNGS, **overrides: Any) 
 def tiny_blob(**overrides: Any) -> bytes:
     """The blob; arguments as for tiny_sections."""
     return b.pack(tiny_sections(**overrides))
+
+
+def random_backbone(shape: tuple[int, int, int], seed: int = 0, modality: str = "image") -> IntegerBackbone:
+    """What `tinycl train` would deploy for samples of that shape, with random weights."""
+    rng, arch = np.random.RandomState(seed), architecture(shape, modality)
+    layers = []
+    for conv in arch.layers:
+        weight = rng.randn(conv.out_c, *conv.kernels, 1 if conv.depthwise else shape[2])
+        gain = np.full(conv.out_c, 1 / np.sqrt(weight[0].size))
+        offset = rng.randn(conv.out_c) * 5
+        layers.append(integer_conv(weight, gain, offset, shape, conv.stride, conv.pad, not layers, conv.depthwise))
+        shape = layers[-1].out_shape
+    return IntegerBackbone(tuple(layers), arch.exits)

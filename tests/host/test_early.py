@@ -69,7 +69,7 @@ def test_it_is_as_sure_as_the_memory_allows(noise: int) -> None:
 
 
 class Memory:
-    """A learner as `set_sure` sees it: samples of one class, of which the first exit gets some wrong, with given certainties."""
+    """A learner as `set_sure` sees it: samples of one class, of which the first exit gets some wrong; their certainties."""
 
     def __init__(self, certainties: list[int], wrong: set[int]):
         self.certainties, self.wrong = certainties, wrong

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from blobs import random_backbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,18 +141,6 @@ def test_forward_does_not_depend_on_the_batch():
     one_by_one = np.concatenate([backbone.forward(x[i : i + 1]) for i in (0, 1500, 2999)])
     assert np.array_equal(backbone.forward(x)[[0, 1500, 2999]], one_by_one)
     assert backbone.forward(x[:0]).shape == (0, sum(backbone.latent_sizes))
-
-
-def random_backbone(shape, seed=0, modality="image"):
-    rng, arch = np.random.RandomState(seed), architecture(shape, modality)
-    layers = []
-    for conv in arch.layers:
-        weight = rng.randn(conv.out_c, *conv.kernels, 1 if conv.depthwise else shape[2])
-        gain = np.full(conv.out_c, 1 / np.sqrt(weight[0].size))
-        offset = rng.randn(conv.out_c) * 5
-        layers.append(integer_conv(weight, gain, offset, shape, conv.stride, conv.pad, not layers, conv.depthwise))
-        shape = layers[-1].out_shape
-    return IntegerBackbone(tuple(layers), arch.exits)
 
 
 @settings(max_examples=30)

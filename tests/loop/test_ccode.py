@@ -7,7 +7,7 @@ from pathlib import Path
 import make_blobs
 import numpy as np
 import pytest
-from blobs import tiny_blob, tiny_samples
+from blobs import random_backbone, tiny_blob, tiny_samples
 from click.testing import CliRunner
 
 from tinycl import ccode
@@ -15,6 +15,7 @@ from tinycl.board.sim import SimBoard
 from tinycl.cli import main
 from tinycl.errors import UserError
 from tinycl.learned import Learned
+from tinycl.model.export import Settings, export
 from tinycl.shared import fixed, state
 
 MAIN = """
@@ -138,6 +139,22 @@ def test_weights_up_to_the_limit_at_every_rung(
     x = np.random.default_rng(5).integers(-128, 128, (60, 8, 8, 1)).astype(np.int8)
     ccode.write(ccode.generate(model, blob), tmp_path)
     assert [(int(c), int(p)) for c, p, _ in run_c(compiler, tmp_path, x, *options)] == reference(blob, model, x)
+
+
+@pytest.mark.parametrize("shape, modality", [((128, 1, 6), "motion"), ((32, 32, 1), "sound"), ((32, 32, 3), "image")])
+def test_every_modality(compiler: str, tmp_path: Path, shape: tuple[int, int, int], modality: str) -> None:
+    """Signals with kernels along time, depthwise layers: what the kernels make of them, to the bit."""
+    backbone = random_backbone(shape, modality=modality)
+    inputs = backbone.features(1)
+    head = np.zeros((2, 1 + backbone.features(0)), np.int32)
+    made = Settings(per_class=1, max_classes=4)
+    blob = export(backbone, head, np.zeros((2, 1, *shape), np.int8), ["a", "b"], "x", 0, 1, made, ((0, 0), (1, 0)))
+    model = learned(blob, 1, inputs, 0, 4, seed=4)
+    x = np.random.default_rng(5).integers(0, 128, (12, *shape)).astype(np.int8)
+    ccode.write(ccode.generate(model, blob), tmp_path)
+    found = [(int(c), int(p)) for c, p, _ in run_c(compiler, tmp_path, x)]
+    assert found == reference(blob, model, x)
+    assert backbone.forward(x).any(1).all()  # latents that are not all zero
 
 
 @pytest.mark.usefixtures("micropython")

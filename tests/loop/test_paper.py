@@ -3,13 +3,18 @@
 import json
 from pathlib import Path
 
+import make_states
 import numpy as np
 import pytest
 
+from tinycl.bench import targets
 from tinycl.bench.paper import cell, checks, main, report, stream
 from tinycl.bench.paper.setting import Setting
 from tinycl.errors import DataError
+from tinycl.learn import board_head
+from tinycl.learned import Learned
 
+ROOT = Path(__file__).parents[2]
 NEEDED = {
     *("mac_ratio", "accuracy_loss", "bytes_ratio", "final_accuracy", "joint_accuracy", "forgetting", "best_distiller"),
     *("best_baseline", "delta_to_best_baseline", "stand_in"),
@@ -31,6 +36,26 @@ def test_the_table_says_what_it_must(out: Path) -> None:
     assert found["baselines"]["fine-tuning"]["mean"] < 0.5 < found["baselines"][found["best_baseline"]]["mean"]
     page = (out / "paper.html").read_text()
     assert page.count("<img") == 5 and "digits" in page and page.count("<table") == len(list(report.tables({"digits": found})))
+
+
+def test_figures_are_as_stated(out: Path) -> None:
+    """The quick rows of target_results.csv; `make bench-paper` checks the others."""
+    rows = [row for row in targets.targets() if row.when == "test"]
+    assert rows and targets.misses(rows, {"paper": json.loads((out / "paper.json").read_text())}) == []
+
+
+def test_a_figure_that_is_off_or_missing_is_named() -> None:
+    row = targets.Target("paper.digits.mac_ratio.mean", 0.2, 0.05, "test")
+    assert targets.misses([row], {"paper": {"digits": {"mac_ratio": {"mean": 0.24}}}}) == []
+    assert "0.26, stated is 0.2 within 0.05" in targets.misses([row], {"paper": {"digits": {"mac_ratio": {"mean": 0.26}}}})[0]
+    assert "not measured" in targets.misses([row], {"paper": {}})[0]
+
+
+def test_every_stated_figure_is_in_the_document() -> None:
+    """docs/reproduction.md says what target_results.csv holds, in percent."""
+    text = (ROOT / "docs/reproduction.md").read_text()
+    for row in targets.targets():
+        assert f"{100 * row.value:.1f} %" in text.replace("−", "-"), row.figure
 
 
 def test_a_stopped_run_goes_on(out: Path) -> None:
@@ -66,6 +91,19 @@ def test_macs_of_a_stream_add_up(out: Path) -> None:
     macs = stream._latents_macs({"events": events}, {"exit": 0, "stored": 30}, 10, [0, 0, 0, 1, 2], [100, 1000, 5000])
     assert macs == 10 * 100 + 40 * 1000 + 40 * 5000
     assert stream._latents_macs({"events": []}, {"exit": 2, "stored": 30}, 10, [0, 0, 0, 1, 2], [100, 1000, 5000]) == 50_000
+
+
+def test_macs_of_samples_that_leave_early() -> None:
+    """Those that leave cost the first exit and its head; the others that head on top of all else."""
+    learned = Learned(make_states.good())  # 16 inputs, of which the first exit has 9, sure above 200
+    x = np.random.default_rng(3).integers(0, 128, (400, 16)).astype(np.int8)
+    y = np.arange(400) % 2
+    said = {"rung": 1, "exit": 1, "macs": 5000, "early_macs": 1020, "stored": 12, "events": []}
+    step = stream._score(said, learned, x, y, [1000, 4900], 77)
+    early = int(board_head.predict(learned, x).early.sum())
+    assert 0 < early < 400
+    assert step.macs_inference == early * 1020 + (400 - early) * (5000 + 20) and step.macs_training == 77
+    assert step.left_early == early / 400 and sum(map(sum, step.confusion)) == 400
 
 
 def test_conditions_change_what_they_say() -> None:
