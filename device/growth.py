@@ -33,9 +33,6 @@ def enrol(learner, recompute):
         yield {"t": "grown", "from": rung, "to": wanted, "before": share(val), "after": share(new), "accepted": accepted}
         if accepted:
             rung, val, loss = wanted, new, new_loss
-    # What was held back has done its work: the last epochs learn from it too.
-    for k in range(blob.refit_epochs):
-        yield from one_epoch(learner, "refit", k, blob.shift_last, total)
     if learner.has_early:
         learner.begin_early()
         for k in range(blob.early_epochs):
@@ -44,6 +41,9 @@ def enrol(learner, recompute):
         yield from learner.set_sure()
         total["macs"] += (learner.forwards - passes) * learner.head_macs()
         total["macs"] += (learner.early_forwards - early_passes) * learner.early_macs()[1] // 2
+    # What was held back has done its work: the last epochs learn from it too.
+    for k in range(blob.refit_epochs):
+        yield from one_epoch(learner, "refit", k, blob.shift_last, total)
     yield {
         "t": "trained",
         "val": share(val),
@@ -109,7 +109,7 @@ def one_epoch(learner, phase, k, shift, total):
         gc.collect()
     early = phase == "early"
     last = None
-    for last in learner.epoch(shift, phase != "fit", early):
+    for last in learner.epoch(shift, phase == "refit", early):
         if last is None:
             yield None
     steps, loss = last

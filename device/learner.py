@@ -19,7 +19,7 @@ from shared.state import NEVER_SURE
 
 ACCURACY_ONE = 1 << 16
 MARGIN = 1 << 18  # a new hidden unit stands this far (0.5) on the bright side of its ReLU for one sample of the memory
-EARLY_MISTAKES = 100  # of so many samples in memory, one may leave at the first exit with a mistake that the whole model avoids
+EARLY_MISTAKES = 100  # of so many held-back samples, one may leave at the first exit with a mistake that the whole model avoids
 SPREAD = 4  # a new weight of U: a signed 16-bit random number << 4, that is uniform within +-0.5
 
 
@@ -343,13 +343,14 @@ class Learner:
             self.kernels.adopt(self.early, c * n, self.kernels.export(self.head, c * self.w_stride, n))
 
     def set_sure(self):
-        """A generator: finds, on all samples of the memory, above which certainty the first exit's own head may speak for the
-        whole model: one in EARLY_MISTAKES of them, at most, may leave with a mistake where the whole model is right."""
+        """A generator: finds, on the held-back samples of the memory, above which certainty the first exit's own head may speak
+        for the whole model: one in EARLY_MISTAKES of them, at most, may leave with a mistake where the whole model is right."""
         classes = self.classes
-        allowed = sum([self.count(c) for c in range(classes)]) // EARLY_MISTAKES
+        every = self.blob.holdout_every
+        allowed = sum([self.count(c) // every for c in range(classes)]) // EARLY_MISTAKES
         surest = []  # the largest certainties of mistakes, rising: one more than are allowed
         for c in range(classes):
-            for i in range(self.count(c)):
+            for i in range(every - 1, self.count(c), every):
                 x, at = self.where(c, i)
                 best = self.kernels.forward(self.early_model, x, at, classes)
                 certainty = self.certainty(best)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinycl.bench.paper import stream
-from tinycl.bench.paper.cell import METHOD
+from tinycl.bench.paper.cell import METHOD, TARGET
 from tinycl.bench.paper.main import key
 from tinycl.bench.paper.setting import Setting
 from tinycl.data import to_int8
@@ -110,7 +110,7 @@ def growth(setting: Setting, condition: str) -> dict[str, Any]:
     synthetic = setting.synthetic(METHOD, setting.per_class())
     latents, y = test_of(setting, condition)
     streams = {}
-    for name, target, mode in (("adaptive", 0.9, "adaptive"), ("small", 0.0, "adaptive"), ("large", 0.0, "large")):
+    for name, target, mode in (("adaptive", TARGET, "adaptive"), ("small", 0.0, "adaptive"), ("large", 0.0, "large")):
         streams[name] = stream.run(setting.blob(synthetic, target), new, latents, y, setting.macs, mode)
     adaptive, small, large = (streams[name] for name in ("adaptive", "small", "large"))
     steps = range(1, len(adaptive))
