@@ -395,7 +395,7 @@ class Learner:
 
     def digest(self):
         """CRC-32 over everything that decides a prediction: equal states have equal digests."""
-        crc = crc32(bytes((self.rung, self.sure)) + "\n".join(self.replay.names).encode())
+        crc = crc32(bytes((self.rung, self.sure) if self.has_early else (self.rung,)) + "\n".join(self.replay.names).encode())
         for weights, at, count in self.weights_in_use():
             crc = crc32(self.kernels.export(weights, at, count), crc)
         for c in range(self.replay.classes):

@@ -14,7 +14,9 @@ from power_disk import BLOCK_BYTES, WHERE, Board, Refusal, files
 from shared import errors, wire
 from shared.blob import Blob
 from shared.plan import RESERVE_BYTES
+from shared.state import VERSION
 
+LATER = struct.pack("<H", VERSION + 1)
 ROOM_IS_FOUND_FIRST = ("enrolment", "activation", "push")
 FULL_ENOUGH = 16  # blocks: every operation here finds room in so many
 
@@ -216,22 +218,22 @@ class Faults(Scenario):
         data, board = start(image)
         name = "state%d" % (newest[0] & 1)
         good = read(name)
-        write(name, sealed(good[:4] + b"\x03\x00" + good[6:]))
+        write(name, sealed(good[:4] + LATER + good[6:]))
         kept = files()
         board = Board(data)
-        assert board.hello["blob"] == 0 and "version 3" in board.hello["trouble"] and "1 to 2" in board.hello["trouble"]
+        assert board.hello["blob"] == 0 and "version 4" in board.hello["trouble"] and "1 to 3" in board.hello["trouble"]
         try:
             self.enrol_on(board)
             raise AssertionError("enrolled")
         except Refusal as e:
-            assert e.args[0] == errors.NO_BLOB and "version 3" in e.args[1], e.args
+            assert e.args[0] == errors.NO_BLOB and "version 4" in e.args[1], e.args
         assert files() == kept
         write(name, good)
         assert self.state(Board(data)) == newest
-        write(name, good[:4] + b"\x03\x00" + good[6:])  # not of a later version: damaged
+        write(name, good[:4] + LATER + good[6:])  # not of a later version: damaged
         board = Board(data)
         assert board.hello["blob"] and name in board.hello["slots"]
-        write(name, sealed(good[:4] + b"\x03\x00" + good[6:]))
+        write(name, sealed(good[:4] + LATER + good[6:]))
         board = Board(data)
         self.do_activate(board)  # who sends a blob starts over
         board = Board(data)
@@ -283,7 +285,7 @@ class Faults(Scenario):
         assert self.state(Board(data)) == before
 
     def old_version(self):
-        """What version 1 had learned is there to the bit, can go to another board, and is version 2 from the next commit."""
+        """What version 1 had learned is there to the bit, can go to another board; the next commit writes the present one."""
         image, _ = self.migration()
         said = json.loads(self.file("v1.json"))
         board = start(image)[1]
@@ -296,7 +298,7 @@ class Faults(Scenario):
         board = Board(data)
         board.upload(learned)
         board.ask(wire.ADOPT)
-        assert board.digest() == said["digest"] and read("state%d" % (board.hello["sequence"] + 1 & 1))[4] == 2
+        assert board.digest() == said["digest"] and read("state%d" % (board.hello["sequence"] + 1 & 1))[4] == VERSION
         assert Board(data).digest() == said["digest"]
 
     def push_of_another_blob(self):

@@ -69,7 +69,9 @@ def test_a_session_goes_on_with_the_next_request(board):
 
 def test_a_host_that_waits_for_a_job_is_not_silent(tmp_path):
     with Hasty(flash=tmp_path, kernels="plain") as board:
-        board.client.send_blob(make_blobs.tiny(per_class=60, base_per_class=60, max_samples=60))
+        board.client.send_blob(
+            make_blobs.tiny(per_class=60, base_per_class=60, max_samples=60, target_permille=1001, epochs=40, patience=40)
+        )
         board.client.watch(0.02)
         begin = time.monotonic()
         board.client.enrol("south", samples(2, 60))

@@ -58,7 +58,20 @@ def test_help_shows_the_steps() -> None:
     assert status == 0
     steps = re.findall(r"^  (\w+) +[A-Z]", out, re.M)
     assert steps[:5] == ["data", "train", "distil", "export", "demo"]
-    assert steps[5:] == ["boards", "sim", "flash", "enrol", "predict", "watch", "forget", "rename", "pull", "push", "fleet"]
+    assert steps[5:] == [
+        "boards",
+        "sim",
+        "flash",
+        "enrol",
+        "predict",
+        "watch",
+        "forget",
+        "rename",
+        "pull",
+        "push",
+        "fleet",
+        "bench",
+    ]
 
 
 def test_the_steps_one_by_one(tmp_path: Path) -> None:
@@ -199,7 +212,8 @@ def test_ctrl_c_in_the_middle_of_an_enrolment(tmp_path: Path) -> None:
     master, slave = pty.openpty()  # so that the bars are drawn while they run
     flash = tmp_path / "flash"
     flash.mkdir()
-    arguments = ("demo", "--data", "pairs", "--kernels", "plain", "--flash", str(flash), "--out", str(tmp_path / "out"))
+    arguments = ("demo", "--data", "pairs", "--kernels", "plain", "--target", "1", "--flash", str(flash))  # a long enrolment
+    arguments += ("--out", str(tmp_path / "out"))
     process = subprocess.Popen(
         [*TINYCL, *arguments], stderr=slave, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "100"}
     )
@@ -232,7 +246,7 @@ def test_ctrl_c_in_the_middle_of_an_enrolment(tmp_path: Path) -> None:
     ("data", "said"),
     [
         ({"magic": b"TCLX"}, "not a blob"),
-        ({"version": 2}, "format version 2, this software reads version 1"),
+        ({"version": 3}, "format version 3, this software reads version 1 to 2"),
     ],
 )
 def test_what_a_board_refuses_is_one_line_and_a_status(

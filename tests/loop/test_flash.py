@@ -142,10 +142,11 @@ def test_a_deployment_that_was_cut_goes_on(sim):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_file_that_arrives_otherwise_than_it_was_sent(sim, monkeypatch, times):
-    """micropython#17865, #4962: verified on the board before it gets its name; sent once more, then given up."""
+    """micropython#17865, #4962: verified on the board before it gets its name; sent once more, then given up. A file of one
+    piece, so that the second fault meets the second try."""
     flash(sim.tty)
-    old = (sim.flash / "growth.mpy").read_bytes()
-    monkeypatch.setitem(runtime_of := dict(runtime()), "growth.py", runtime()["growth.py"] + b"\nNEW = 1\n")
+    old = (sim.flash / "backbone.mpy").read_bytes()
+    monkeypatch.setitem(runtime_of := dict(runtime()), "backbone.py", runtime()["backbone.py"] + b"\nNEW = 1\n")
     monkeypatch.setattr(deployment, "runtime", lambda: runtime_of)
     real, left = deployment.b2a_base64, [times]
 
@@ -157,11 +158,13 @@ def test_a_file_that_arrives_otherwise_than_it_was_sent(sim, monkeypatch, times)
 
     monkeypatch.setattr(deployment, "b2a_base64", on_a_bad_line)
     if times == 1:
-        assert flash(sim.tty).deployed.written == ["growth.mpy"] and (sim.flash / "growth.mpy").read_bytes() != old
+        assert flash(sim.tty).deployed.written == ["backbone.mpy"] and (sim.flash / "backbone.mpy").read_bytes() != old
     else:
-        with pytest.raises(errors.NotVerified, match=r"growth\.mpy arrived .* otherwise than it was sent, twice .*the old one"):
+        with pytest.raises(
+            errors.NotVerified, match=r"backbone\.mpy arrived .* otherwise than it was sent, twice .*the old one"
+        ):
             flash(sim.tty)
-        assert (sim.flash / "growth.mpy").read_bytes() == old
+        assert (sim.flash / "backbone.mpy").read_bytes() == old
     assert not (sim.flash / "tinycl.tmp").exists()
 
 

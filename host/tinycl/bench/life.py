@@ -15,6 +15,7 @@ from tinycl.bench import power, save
 from tinycl.board.sim import HEAP_BYTES
 from tinycl.shared.errors import TinyclError
 
+HOST_KIB = 48  # of the heap are for the host, which lives in the same process here
 PLAY_BYTES = 2048  # the collector takes what looks like a pointer for one; a leak of 8 bytes a cycle is more in 300 cycles
 
 
@@ -31,7 +32,9 @@ def live(cycles: int, between_restarts: int = 1000, micropython: str | None = No
         for first in range(0, cycles, between_restarts):
             count = str(min(between_restarts, cycles - first))
             found, *windows, end = power.run_script(
-                folder, "life.py", "cycles", "life", str(first), count, micropython=micropython, heap_kib=HEAP_BYTES // 1024
+                *(folder, "life.py", "cycles", "life", str(first), count),
+                micropython=micropython,
+                heap_kib=HEAP_BYTES // 1024 + HOST_KIB,
             )
             if found["digest"] != digest:
                 raise TinyclError(f"after {first} cycles a restart found digest {found['digest']:08x}, not {digest:08x}")
