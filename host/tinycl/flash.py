@@ -13,6 +13,7 @@ from typing import Any
 from tinycl.board import firmware
 from tinycl.board.base import BoardError
 from tinycl.board.errors import (
+    BrokenFiles,
     FirmwareError,
     FirmwareLacks,
     FirmwareTooOld,
@@ -200,6 +201,12 @@ def flash_found(found: Found, options: Options, tell: Tell = _nothing) -> Flashe
         found.hello, found.trouble = link.board, None
         link.close()
         return Flashed(found.board, found.device, before, installed, done, sent, link.board, time.monotonic() - start)
+    except BrokenFiles:
+        if repl is not None:
+            with contextlib.suppress(OSError, TypeError):
+                repl.leave()  # no reset: at its next start a firmware may format what is not in order
+            repl = None
+        raise
     except (OSError, TypeError) as e:  # what pyserial lets through where a port went away
         raise BoardGone(f"{found.device} is gone ({e}): plug the board in again, then run the same command again") from e
     finally:

@@ -215,7 +215,11 @@ def test_ctrl_c_in_the_middle_of_an_enrolment(tmp_path: Path) -> None:
     arguments = ("demo", "--data", "pairs", "--kernels", "plain", "--target", "1", "--flash", str(flash))  # a long enrolment
     arguments += ("--out", str(tmp_path / "out"))
     process = subprocess.Popen(
-        [*TINYCL, *arguments], stderr=slave, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "100"}
+        [*TINYCL, *arguments],
+        stderr=slave,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "100"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
     )
     os.close(slave)
     seen = b""

@@ -160,6 +160,10 @@ class Repl:
         except struct.error as e:  # mpremote unpacks an answer that is cut
             raise NoRepl(f"the REPL of {self.device} gave half an answer while {what} ran: run the same command again") from e
 
+    def leave(self) -> None:
+        """The friendly prompt, without a reset."""
+        self.port.write(b"\r\x03\x02")
+
     def restart(self) -> None:
         """A soft reset from the friendly prompt: from raw mode main.py would not be run."""
         self.port.write(b"\r\x03\x02")
