@@ -2,50 +2,21 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from ..errors import DataError
-from ..shared.fixed import MAX_CLASSES
-from . import own
+from . import folders, own
 from .base import Dataset
 from .files import PICTURES, look, read_pictures
+from .folders import Kind
 
 SIDE = 32  # pixels of pictures that are larger, or of different sizes
 LARGEST = 64  # pixels: pictures of one size up to this are taken as they are
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
+KIND = Kind("picture", PICTURES)
 
 
 def layout(folder: Path) -> str:
-    """split (train/CLASS/… and test/CLASS/…), classes (CLASS/…), or "" where no folder in it holds a picture."""
-    parts = [folder / "train", folder / "test"]
-    if all(any(_pictures(c) for c in _folders(part)) for part in parts):
-        return "split"
-    return "classes" if any(_pictures(c) for c in _folders(folder)) else ""
-
-
-def _list(folder: Path) -> tuple[list[str], list[Path], np.ndarray]:
-    """(class names, pictures, labels int64) of the folders in `folder`, by name; DataError where one holds no picture."""
-    classes = _folders(folder)
-    if not 2 <= len(classes) <= MAX_CLASSES:
-        raise DataError(f"{folder}: {len(classes)} folders, 2 to {MAX_CLASSES} classes are possible: one folder per class")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, place in enumerate(classes):
-        found = _pictures(place)
-        if not found:
-            raise DataError(
-                f"{folder}: class '{place.name}' has 0 pictures ({', '.join(PICTURES)}): put some there or delete its folder"
-            )
-        paths += found
-        labels += [label] * len(found)
-    return [place.name for place in classes], paths, np.array(labels, np.int64)
+    """As folders.layout, of pictures."""
+    return folders.layout(folder, KIND)
 
 
 def load(folder: str | Path, shape: tuple[int, int, int] | None = None, memory_bytes: int | None = None) -> Dataset:
@@ -56,27 +27,8 @@ def load(folder: str | Path, shape: tuple[int, int, int] | None = None, memory_b
     files.MEMORY_BYTES) they are decoded once into a file that is mapped.
     """
     folder = Path(folder)
-    found = layout(folder)
-    if not found:
-        raise DataError(
-            f"{folder}: 0 folders with pictures ({', '.join(PICTURES)}): make one folder per class and put them there"
-        )
-    if found == "split":
-        names, paths, y = _list(folder / "train")
-        test_names, test_paths, y_test = _list(folder / "test")
-        if names != test_names:
-            odd = ", ".join(sorted(set(names) ^ set(test_names)))
-            raise DataError(
-                f"{folder}: {len(names)} classes in train, {len(test_names)} in test, not in both: {odd}: match them"
-            )
-        rule = "as in the folders train and test"
-    else:
-        names, paths, y = _list(folder)
-        train, test = own.split(str(folder), y, tuple(names), "folders train and test")
-        test_paths, y_test = [paths[i] for i in test], y[test]
-        paths, y = [paths[i] for i in train], y[train]
-        rule = own.SPLIT_RULE
-    looks = [look(path) for path in (*paths, *test_paths)]
+    found = folders.listed(folder, KIND)
+    looks = [look(path) for path in (*found.train, *found.test)]
     sizes = sorted({one.size for one in looks})
     if shape is None:
         w, h = sizes[0] if len(sizes) == 1 and max(sizes[0]) <= LARGEST else (SIDE, SIDE)
@@ -89,16 +41,16 @@ def load(folder: str | Path, shape: tuple[int, int, int] | None = None, memory_b
         notes.append(f"{other} of {len(looks)} pictures resized to {shape[1]} x {shape[0]} (they have {span})")
     return Dataset(
         name=folder.resolve().name,
-        x_train=read_pictures(paths, shape, memory_bytes),
-        y_train=y,
-        x_test=read_pictures(test_paths, shape, memory_bytes),
-        y_test=y_test,
-        classes=tuple(names),
+        x_train=read_pictures(found.train, shape, memory_bytes),
+        y_train=found.y_train,
+        x_test=read_pictures(found.test, shape, memory_bytes),
+        y_test=found.y_test,
+        classes=found.classes,
         low=0.0,
         high=255.0,
-        split_rule=rule,
+        split_rule=found.rule,
         license=own.LICENSE,
         source=folder.resolve().name,
-        base_count=own.base_count(len(names)),
+        base_count=own.base_count(len(found.classes)),
         notes=tuple(notes),
     )
